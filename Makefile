@@ -1,0 +1,85 @@
+# Everything happens inside this folder, and every command does its own set-up:
+# all it needs is git, make and a Python with venv (`make PYTHON=python3.12 test` to choose one).
+
+PYTHON ?= python3
+CHANNEL ?= demo
+WORKERS ?= 2
+VENV := .venv
+WHEEL_VENV := .venv-wheel
+BIN := $(VENV)/bin
+PIP := -m pip --disable-pip-version-check --quiet
+CODE := codec actors supervisor tests $(wildcard benchmarks examples)
+SOURCES = $(shell find codec actors supervisor -name '*.py' -o -name py.typed)
+
+.PHONY: help run setup test lint format types layers wheel-test bench lock clean
+.DELETE_ON_ERROR:
+
+help:  ## What can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+run: $(VENV)/.run  ## Play a game in this terminal (CHANNEL=demo)
+	$(BIN)/gamegirl play $(CHANNEL)
+
+setup: $(VENV)/.dev  ## The environment for working on the code, in .venv
+
+test: $(VENV)/.dev  ## All tests, with the coverage of branches
+	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-branch --cov-report=term --cov-fail-under=95
+
+lint: $(VENV)/.dev  ## Style, format, and the floors that may not import each other
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev  ## Put the code in its format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.dev  ## mypy and pyright, both strict
+	$(BIN)/mypy $(CODE)
+	$(BIN)/pyright
+
+wheel-test: $(WHEEL_VENV)/.wheel  ## All tests once more, against the built wheel
+	$(WHEEL_VENV)/bin/python -m pytest -n $(WORKERS) -o pythonpath=
+
+bench: $(VENV)/.dev  ## The benchmarks, with their results
+	$(BIN)/python -m benchmarks
+
+lock: $(VENV)/.dev  ## Choose the newest versions of all dependencies, with their hashes
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python $(PIP) install uv
+	cd requirements && for name in run dev; do \
+		UV_CUSTOM_COMPILE_COMMAND="make lock" ../.venv-lock/bin/uv pip compile --quiet --upgrade \
+		--universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --extra cli --output-file $$name.txt \
+		../pyproject.toml build.in $$(test $$name = dev && echo dev.in -c run.txt); done
+
+clean:  ## Throw away what was made
+	rm -rf .venv .venv-* dist build .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache
+
+# Each stamp stands for a finished step, so that a second run starts at once.
+$(VENV)/.made:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.run: $(VENV)/.made requirements/run.txt pyproject.toml
+	$(BIN)/python $(PIP) install --require-hashes -r requirements/run.txt
+	$(BIN)/python $(PIP) install --no-deps --no-build-isolation -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.made requirements/dev.txt pyproject.toml
+	$(BIN)/python $(PIP) install --require-hashes -r requirements/dev.txt
+	$(BIN)/python $(PIP) install --no-deps --no-build-isolation -e .
+	touch $@ $(VENV)/.run
+
+$(WHEEL_VENV)/.made: requirements/dev.txt
+	rm -rf $(WHEEL_VENV)
+	$(PYTHON) -m venv $(WHEEL_VENV)
+	$(WHEEL_VENV)/bin/python $(PIP) install --require-hashes -r requirements/dev.txt
+	touch $@
+
+$(WHEEL_VENV)/.wheel: $(WHEEL_VENV)/.made pyproject.toml README.md LICENSE $(SOURCES)
+	rm -rf dist
+	$(WHEEL_VENV)/bin/python -m build --no-isolation
+	$(WHEEL_VENV)/bin/python $(PIP) install --no-deps --force-reinstall dist/*.whl
+	touch $@
