@@ -1,0 +1,220 @@
+"""What the Redis store's scripts get and answer: requests as arguments, answers as outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from gamegirl.actors import (
+    AppendList,
+    Drop,
+    PatchHash,
+    PutHash,
+    PutList,
+    PutText,
+    Stored,
+    Value,
+    Write,
+    WrongType,
+)
+from gamegirl.supervisor.stores import _typed
+from gamegirl.supervisor.stores._protocol import (
+    KEEP_DUE,
+    ActorKey,
+    BadType,
+    Broken,
+    Claim,
+    Claimed,
+    Commit,
+    Done,
+    Due,
+    Entry,
+    Fenced,
+    Outcome,
+    Owned,
+    Unmet,
+)
+
+Argument: TypeAlias = "str | bytes"
+
+_DONE = Done()
+_DONE_BEFORE = Done(again=True)
+
+
+def commit_arguments(commit: Commit, keys: list[Argument], arguments: list[Argument]) -> None:
+    """Add a commit to a script call: its keys and its arguments.
+
+    Raises:
+        TypeError, ValueError, AttributeError: It can't be encoded; nothing was added.
+    """
+    if problem := _typed.due_problem(commit.due):
+        raise ValueError(problem)
+    actor, revision = commit.actor, commit.revision
+    own_keys: list[Argument] = [_typed.key_bytes(actor.fence)]
+    if commit.due is None:
+        due = b"-"
+    elif commit.due == KEEP_DUE:
+        due = b""
+    else:
+        due = repr(float(commit.due)).encode()
+    own: list[Argument] = [
+        b"",
+        actor.member.encode(),
+        commit.owner.encode(),
+        b"%d" % (revision - 1),
+        b"%d" % revision,
+        commit.commit_id.encode(),
+        due,
+        b"1" if commit.release else b"0",
+        b"%d" % len(commit.requires),
+        b"%d" % len(commit.writes),
+    ]
+    for require in commit.requires:
+        own_keys.append(_typed.key_bytes(require.key))
+        own.append(_typed.value_bytes(require.field))
+        value = require.value
+        own.append(b"" if value is None else b"=" + _typed.value_bytes(value))
+    for write in commit.writes:
+        own_keys.append(_typed.key_bytes(write.key))
+        _write_arguments(write, own)
+    own[0] = b"%d" % (len(own) - 1)
+    keys += own_keys
+    arguments += own
+
+
+def _write_arguments(write: Write, to: list[Argument]) -> None:
+    match write:
+        case PatchHash():
+            removed = [_typed.value_bytes(name) for name in write.remove]
+            to += (b"P", b"%d" % (2 * len(write.fields)), b"%d" % len(removed))
+            _add_fields(write.fields, to)
+            to += removed
+        case PutText():
+            to += (b"T", _typed.value_bytes(write.text))
+        case PutHash():
+            ttl = b"" if write.ttl_seconds is None else b"%d" % write.ttl_seconds
+            to += (b"H", ttl, b"%d" % (2 * len(write.fields)))
+            _add_fields(write.fields, to)
+        case PutList():
+            to += (b"L", b"", b"%d" % len(write.items))
+            to += [_typed.value_bytes(item) for item in write.items]
+        case AppendList():
+            to += (b"A", b"%d" % max(write.keep, 0), b"%d" % len(write.items))
+            to += [_typed.value_bytes(item) for item in write.items]
+        case Drop():
+            to.append(b"D")
+
+
+def _add_fields(fields: Mapping[str, Value], to: list[Argument]) -> None:
+    for name, value in fields.items():
+        to.append(_typed.value_bytes(name))
+        to.append(_typed.value_bytes(value))
+
+
+def outcome(commit: Commit, answer: Any) -> Outcome:
+    """What the script says about a commit.
+
+    Raises:
+        LookupError, TypeError, ValueError: It is no such answer.
+    """
+    if answer == 1:
+        return _DONE
+    if answer == 2:
+        return _DONE_BEFORE
+    fence = commit.actor.fence
+    match answer:
+        case [b"F"]:
+            return Fenced(None)
+        case [b"F", bytes(owner)]:
+            return Fenced(owner.decode("utf-8", "replace"))
+        case [b"C", bytes(rev)]:
+            return _typed.conflict(fence, rev.decode("utf-8", "replace"))
+        case [b"B", int(position), bytes(found)]:
+            touched = [require.key for require in commit.requires]
+            touched += [write.key for write in commit.writes]
+            return BadType(touched[position - 1], found.decode())
+        case [b"U", int(index)]:
+            return Unmet(index)
+        case [b"X"]:
+            return Broken(f"{fence} does not hold a hash: it is no fence")
+        case _:
+            raise ValueError(f"no outcome of a commit: {answer!r:.200}")
+
+
+def claim_arguments(claim: Claim, keys: list[Argument], arguments: list[Argument]) -> None:
+    """Add a claim to a script call: its keys and its arguments.
+
+    Raises:
+        TypeError, ValueError, AttributeError: It can't be encoded; nothing was added.
+    """
+    own_keys = [_typed.key_bytes(claim.actor.fence)]
+    own_keys += [_typed.key_bytes(key) for key in claim.keys]
+    own = (claim.nonce.encode(), b"%d" % len(claim.keys))
+    keys += own_keys
+    arguments += own
+
+
+def claimed(claim: Claim, answer: Any) -> Claimed | Owned | Broken:
+    """What the script says about a claim.
+
+    Raises:
+        LookupError, TypeError, ValueError: It is no such answer.
+    """
+    fence = claim.actor.fence
+    match answer:
+        case [b"C", bytes(owner), previous, bytes(rev), bytes(commit_id), [*loaded]]:
+            return Claimed(
+                owner.decode(),
+                None if previous is None else previous.decode("utf-8", "replace"),
+                int(rev),
+                commit_id.decode("utf-8", "replace"),
+                [stored(item) for item in loaded],
+            )
+        case [b"O", bytes(owner), int(milliseconds)]:
+            return Owned(owner.decode("utf-8", "replace"), milliseconds / 1000)
+        case [b"X"]:
+            return Broken(f"{fence} does not hold a hash: it is no fence")
+        case [b"R", bytes(rev)]:
+            return Broken(f"{fence} holds the revision {rev!r:.50}, which is no number")
+        case [b"E"]:
+            return Broken("gg:epoch does not hold a number: no owner token can be made")
+        case _:
+            raise ValueError(f"no answer to a claim: {answer!r:.200}")
+
+
+def stored(answer: Any) -> Stored:
+    """What a key holds, from its type's name and its value."""
+    kind: bytes = answer[0]
+    if kind == b"none":
+        return None
+    if kind == b"hash":
+        flat: Sequence[bytes] = answer[1]
+        return dict(zip(flat[::2], flat[1::2], strict=True))
+    if kind in (b"string", b"list"):
+        value: Stored = answer[1]
+        return value
+    return WrongType(kind.decode())
+
+
+def entry(key: str, answer: Any) -> Entry:
+    """A key as it is stored, from its type's name, its value and its seconds to live."""
+    return Entry(key, stored(answer), max(answer[2], -1))
+
+
+def due_actors(flat: Sequence[Any]) -> tuple[int, list[tuple[str, Due]]]:
+    """How long a page of the due index is, and its actors by their names in it.
+
+    A name that is no actor's is left out: whoever put it there didn't do it by a commit, and no
+    claim could take it out again.
+    """
+    found: list[tuple[str, Due]] = []
+    for member, at, owner, milliseconds in zip(*(iter(flat),) * 4, strict=True):
+        name = member.decode("utf-8", "surrogateescape")
+        try:
+            actor = ActorKey.of_member(name)
+        except ValueError:
+            continue
+        if actor.kind and actor.actor_id:
+            due = Due(actor, float(at), owner.decode("utf-8", "replace"), milliseconds / 1000)
+            found.append((name, due))
+    return len(flat) // 4, found

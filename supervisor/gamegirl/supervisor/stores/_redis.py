@@ -1,0 +1,371 @@
+"""The store in Redis (or Valkey), standalone: one script call for each portion of a batch.
+
+The synchronous client runs in worker threads: it behaves alike under asyncio and trio, a cancelled
+caller can't leave a connection with half an answer in it, and for batches it is faster than the
+asynchronous one. redis-py's own retries are off: whoever has the commit ids decides what to resend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar, cast
+
+import redis
+import redis.connection
+from anyio import CapacityLimiter, to_thread
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, ResponseError
+from redis.retry import Retry
+
+from gamegirl.actors import Fate, InvalidInputError, Stored, StoreUnavailableError
+from gamegirl.supervisor.stores import _encode, _redis_errors, _scripts, _typed
+from gamegirl.supervisor.stores._protocol import (
+    Broken,
+    Claim,
+    Claimed,
+    Commit,
+    Due,
+    Entry,
+    Outcome,
+    Owned,
+    Process,
+)
+
+T = TypeVar("T")
+
+_PORTION = 64
+"""Commits, claims or keys a script call: few enough that nobody else waits long for the server."""
+
+_PAGE = 1000
+"""Members of the due index a script call, and key names a SCAN."""
+
+_SIDE_THREADS = 4
+"""Threads for all that isn't a commit, so that a lease renewal never queues behind a batch."""
+
+
+class RedisStore:
+    """Keeps actors in a standalone Redis 6.2 or later, or Valkey.
+
+    Args:
+        target: A URL (`redis://`, `rediss://` or `unix://`), or a synchronous client, which stays
+            yours to close (it must not decode responses; its retries should be off).
+        timeout_seconds: For connecting and for each answer; the URL's `socket_timeout` wins.
+
+    Raises:
+        InvalidInputError: The target is no such URL or client.
+    """
+
+    def __init__(self, target: str | redis.Redis, *, timeout_seconds: float = 2.0) -> None:
+        if isinstance(target, str):
+            self._client = _client_for(target, timeout_seconds)
+            self._shown = repr(_redis_errors.shown(target))
+        else:
+            self._client = _checked_client(target)
+            self._shown = "<a client>"
+        self._ours = isinstance(target, str)
+        self._process: Process | None = None
+        self._lease_milliseconds = 0
+        self._commit_threads: CapacityLimiter | None = None
+        self._side_threads: CapacityLimiter | None = None
+
+    def __repr__(self) -> str:
+        return f"RedisStore({self._shown})"
+
+    async def open(self, process: Process, lease_seconds: float) -> None:
+        """Get ready and make the process known as alive."""
+        self._process = process
+        self._lease_milliseconds = max(round(lease_seconds * 1000), 1)
+        self._commit_threads = self._side_threads = None
+        await self.renew()
+
+    async def renew(self) -> None:
+        """Say that this process lives, for another `lease_seconds`."""
+        process = self._opened()
+        key = _typed.LEASE_PREFIX + process.name
+        command = ("SET", key, process.instance, "PX", str(self._lease_milliseconds))
+        await self._aside(lambda: self._call("renew the lease", [command]))
+
+    async def aclose(self) -> None:
+        """Give up the lease and close the connections, unless the client is the caller's."""
+        process, self._process = self._process, None
+        if process is None and not self._ours:
+            return
+
+        def close() -> None:
+            try:
+                if process is not None:
+                    self._call("close", [("DEL", _typed.LEASE_PREFIX + process.name)])
+            except StoreUnavailableError:
+                pass  # The lease runs out by itself.
+            finally:
+                if self._ours:
+                    self._client.close()
+
+        # Behind a batch that is still under way, whose connection must not be closed under it.
+        await to_thread.run_sync(close, limiter=self._committing())
+
+    async def claim(self, claims: Sequence[Claim]) -> Sequence[Claimed | Owned | Broken]:
+        """Own each actor that is free."""
+        process = self._opened()
+        head = [process.name.encode(), process.instance.encode()]
+
+        def run() -> list[Claimed | Owned | Broken]:
+            return self._batch(
+                "claim",
+                _scripts.CLAIM,
+                ([_typed.EPOCH_KEY], head),
+                claims,
+                _encode.claim_arguments,
+                _encode.claimed,
+            )
+
+        return await self._aside(run)
+
+    async def commit(self, commits: Sequence[Commit]) -> Sequence[Outcome]:
+        """Make each commit, once, however often it is sent."""
+
+        def run() -> list[Outcome]:
+            return self._batch(
+                "commit",
+                _scripts.COMMIT,
+                ([_typed.DUE_KEY], []),
+                commits,
+                _encode.commit_arguments,
+                _encode.outcome,
+            )
+
+        return await to_thread.run_sync(run, limiter=self._committing())
+
+    async def read(self, keys: Sequence[str]) -> Sequence[Stored]:
+        """What the keys hold, without any claim."""
+        return await self._aside(lambda: [_encode.stored(item) for item in self._read(keys)])
+
+    async def entries(self, keys: Sequence[str]) -> Sequence[Entry]:
+        """The keys as they are stored; absent ones have the value None."""
+
+        def run() -> list[Entry]:
+            answers = self._read(keys)
+            return [_encode.entry(key, item) for key, item in zip(keys, answers, strict=True)]
+
+        return await self._aside(run)
+
+    async def due(self, until: float) -> Sequence[Due]:
+        """The actors due at or before `until` (epoch seconds), oldest first."""
+        process = self._opened()
+        head = [process.name.encode(), process.instance.encode(), repr(float(until)).encode()]
+
+        def run() -> list[Due]:
+            found: dict[str, Due] = {}  # A member that moves between two pages is seen twice.
+            offset = 0
+            while True:
+                page = [*head, b"%d" % offset, b"%d" % _PAGE]
+                script = _scripts.DUE
+                answers = self._evaluate("list what is due", script, [([_typed.DUE_KEY], page)])
+                count, actors = self._understood(partial(_encode.due_actors, answers[0]))
+                found.update(actors)
+                offset += _PAGE
+                if count < _PAGE:
+                    return sorted(found.values(), key=lambda due: due.at)
+
+        return await self._aside(run)
+
+    async def scan(self, prefix: str) -> AsyncIterator[Sequence[str]]:
+        """The names of the keys that begin so, in batches; each name once."""
+        pattern = _typed.key_bytes(_escaped_glob(prefix) + "*")
+        seen: set[bytes] = set()  # SCAN may give a key twice.
+        cursor = b"0"
+        while True:
+            command = ("SCAN", cursor, "MATCH", pattern, "COUNT", str(_PAGE))
+
+            def run(command: tuple[Any, ...] = command) -> tuple[bytes, list[bytes]]:
+                (answer,) = self._call("list its keys", [command])
+                return self._understood(lambda: (bytes(answer[0]), list(answer[1])))
+
+            cursor, names = await self._aside(run)
+            fresh = [name for name in dict.fromkeys(names) if name not in seen]
+            seen.update(fresh)
+            shown = [_typed.key_name(name) for name in fresh]
+            if batch := [name for name in shown if not name.startswith(_typed.LEASE_PREFIX)]:
+                yield batch
+            if cursor == b"0":
+                return
+
+    # What runs in a worker thread.
+
+    def _batch(
+        self,
+        doing: str,
+        script: _scripts.Script,
+        head: tuple[list[Any], list[Any]],
+        requests: Sequence[Any],
+        encode: Callable[[Any, list[Any], list[Any]], None],
+        decode: Callable[[Any, Any], T],
+    ) -> list[Any]:
+        """Send the requests in portions, all at once, and bring the results into their order."""
+        results: list[Any] = [None] * len(requests)
+        sent: list[list[int]] = []
+        calls: list[tuple[list[Any], list[Any]]] = []
+        for index, request in enumerate(requests):
+            if not sent or len(sent[-1]) == _PORTION:
+                sent.append([])
+                calls.append((list(head[0]), list(head[1])))
+            try:
+                encode(request, *calls[-1])
+            except (TypeError, ValueError, AttributeError) as error:
+                results[index] = _typed.unstorable(error)
+            else:
+                sent[-1].append(index)
+        filled = [position for position, indexes in enumerate(sent) if indexes]
+        answers = self._evaluate(doing, script, [calls[position] for position in filled])
+        for position, answer in zip(filled, answers, strict=True):
+
+            def understand(
+                indexes: list[int] = sent[position], answer: Any = answer
+            ) -> list[tuple[int, T]]:
+                pairs = zip(indexes, answer, strict=True)
+                return [(index, decode(requests[index], item)) for index, item in pairs]
+
+            for index, result in self._understood(understand):
+                results[index] = result
+        return results
+
+    def _read(self, keys: Sequence[str]) -> list[Any]:
+        names = [_typed.key_bytes(key) for key in keys]
+        portions = [names[at : at + _PORTION] for at in range(0, len(names), _PORTION)]
+        answers = self._evaluate("read", _scripts.READ, [(part, []) for part in portions])
+        return self._understood(
+            lambda: [
+                item
+                for part, answer in zip(portions, answers, strict=True)
+                for _, item in zip(part, answer, strict=True)
+            ]
+        )
+
+    def _evaluate(
+        self, doing: str, script: _scripts.Script, calls: Sequence[tuple[list[Any], list[Any]]]
+    ) -> list[Any]:
+        """Call the script for each of the keys and arguments, in one round trip if it is known."""
+        commands = [
+            ("EVALSHA", script.sha, b"%d" % len(keys), *keys, *arguments)
+            for keys, arguments in calls
+        ]
+        if not commands:
+            return []
+        answers = self._exchange(doing, commands)
+        unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if unknown:
+            # The server was restarted, or flushed its scripts: those calls did nothing.
+            again = [("SCRIPT", "LOAD", script.text), *(commands[i] for i in unknown)]
+            for i, answer in zip(unknown, self._exchange(doing, again)[1:], strict=True):
+                answers[i] = answer
+        return self._unfailed(doing, answers)
+
+    def _call(self, doing: str, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        return self._unfailed(doing, self._exchange(doing, commands))
+
+    def _unfailed(self, doing: str, answers: list[Any]) -> list[Any]:
+        for answer in answers:
+            if isinstance(answer, ResponseError):
+                # Other portions may have succeeded; all are idempotent and may be sent again.
+                fate = Fate.IN_DOUBT if len(answers) > 1 else _fate_of(answer)
+                raise _redis_errors.unavailable(answer, doing, fate) from answer
+        return answers
+
+    def _exchange(self, doing: str, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Send commands on one connection and read an answer (or a ResponseError) for each."""
+        pool: Any = self._client.connection_pool
+        try:
+            connection = pool.get_connection()
+        except (redis.RedisError, OSError) as error:
+            raise _redis_errors.unavailable(error, doing, Fate.NOT_EXECUTED) from error
+        whole = False
+        try:
+            packed = connection.pack_commands(commands)
+            connection.send_packed_command(packed)
+            answers: list[Any] = []
+            for _ in commands:
+                try:
+                    answers.append(connection.read_response())
+                except ResponseError as error:
+                    answers.append(error)
+            whole = True
+            return answers
+        except (redis.RedisError, OSError) as error:
+            raise _redis_errors.unavailable(error, doing, Fate.IN_DOUBT) from error
+        finally:
+            if not whole:
+                connection.disconnect()  # There may be half an answer in it.
+            pool.release(connection)
+
+    def _understood(self, decode: Callable[[], T]) -> T:
+        try:
+            return decode()
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise StoreUnavailableError(
+                f"Redis answered a script in a way that nobody understands ({error}): "
+                "is it a Redis 6.2 to 8 or a Valkey?",
+                fate=Fate.IN_DOUBT,
+            ) from error
+
+    # Threads.
+
+    async def _aside(self, run: Callable[[], T]) -> T:
+        if self._side_threads is None:
+            self._side_threads = CapacityLimiter(_SIDE_THREADS)
+        return await to_thread.run_sync(run, limiter=self._side_threads)
+
+    def _committing(self) -> CapacityLimiter:
+        if self._commit_threads is None:
+            self._commit_threads = CapacityLimiter(1)
+        return self._commit_threads
+
+    def _opened(self) -> Process:
+        if self._process is None:
+            raise StoreUnavailableError(
+                f"{self!r} is not open: await its open() first", fate=Fate.NOT_EXECUTED
+            )
+        return self._process
+
+
+def _fate_of(error: ResponseError) -> Fate:
+    """A script that was refused before its first write did nothing; one that died may have."""
+    return Fate.IN_DOUBT if "script" in str(error) else Fate.NOT_EXECUTED
+
+
+def _client_for(url: str, timeout_seconds: float) -> redis.Redis:
+    options: dict[str, Any] = {
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+    }
+    try:
+        options.update(cast(Any, redis.connection).parse_url(url))
+    except ValueError:
+        raise InvalidInputError(
+            f"{_redis_errors.shown(url)} is no URL of a Redis: write "
+            "redis://user:password@host:6379/0, rediss://… or unix:///path/to.sock?db=0"
+        ) from None  # The cause may show the password.
+    options.update(retry=Retry(NoBackoff(), 0), protocol=2, decode_responses=False)
+    # Some options of redis.Redis mean nothing to a pool, so it is the pool that gets the URL's.
+    client = redis.Redis(connection_pool=redis.ConnectionPool(**options))
+    client.auto_close_connection_pool = True
+    return client
+
+
+def _checked_client(client: object) -> redis.Redis:
+    if not isinstance(client, redis.Redis):
+        raise InvalidInputError(
+            "a RedisStore takes a URL or a synchronous redis.Redis client, not "
+            f"{type(client).__module__}.{type(client).__qualname__}"
+        )
+    if client.connection_pool.connection_kwargs.get("decode_responses"):
+        raise InvalidInputError(
+            "the client of a RedisStore must not decode responses: make it without "
+            "decode_responses=True"
+        )
+    return client
+
+
+def _escaped_glob(prefix: str) -> str:
+    """The prefix as a pattern of SCAN that matches nothing else."""
+    return "".join("\\" + mark if mark in "*?[]\\^" else mark for mark in prefix)

@@ -1,0 +1,75 @@
+"""What goes wrong between us and Redis, translated once, at the border.
+
+Classes alone don't say it: redis-py raises busy-loading and authentication errors as kinds of
+ConnectionError, and MISCONF, NOREPLICAS or BUSY as bare ResponseErrors; inside a script older
+servers wrap the reason into a longer text. So the code words decide.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from redis import exceptions
+
+from gamegirl.actors import Fate, StoreUnavailableError
+
+_MEANINGS = (
+    (r"NOAUTH|WRONGPASS|invalid (username-)?password|without any password|Authentication required",
+     "it refuses our user or password: check the store's URL and the server's users"),
+    (r"NOPERM|no permissions|can't (run|execute) this command|can't access at least one",
+     "our user may not do that: give it all commands on the keys gg:*, game:* and sg:*"),
+    (r"OOM|used memory > 'maxmemory'",
+     "it is out of memory: raise maxmemory; all goes on as soon as there is room"),
+    (r"READONLY|read only replica",
+     "it is a read-only replica: the URL must lead to the primary"),
+    (r"MISCONF|unable to persist|not able to persist",
+     "it can't save to its disk and refuses writes: look at its log and its disk"),
+    (r"NOREPLICAS|good replicas|good slaves",
+     "it has too few good replicas to accept writes (min-replicas-to-write)"),
+    (r"LOADING|loading the dataset", "it is still loading its data set"),
+    (r"MASTERDOWN|link with MASTER is down", "it is a replica that has lost its primary"),
+    (r"CLUSTERDOWN|MOVED|ASK|CROSSSLOT|TRYAGAIN",
+     "it is a cluster: GameGirl needs a standalone Redis or Valkey"),
+    (r"BUSY|busy running a script",
+     "it is busy with somebody's long script: wait, or SCRIPT KILL it"),
+    (r"max number of clients|Too many connections|EXECABORT",
+     "it has no connection left for us: raise maxclients or close other clients"),
+    (r"GGINDEX", "gg:due is not the due index: move that key aside"),
+)  # fmt: skip
+_PATTERNS = tuple(
+    (re.compile("|".join(rf"(?<!\w){word}(?!\w)" for word in words.split("|"))), meaning)
+    for words, meaning in _MEANINGS
+)
+
+
+def unavailable(error: Exception, doing: str, fate: Fate) -> StoreUnavailableError:
+    """The error for callers, whatever redis-py raised when we tried to do it."""
+    return StoreUnavailableError(f"Redis could not {doing}: {_reason(error)}", fate=fate)
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, exceptions.RedisError):
+        for pattern, meaning in _PATTERNS:
+            if pattern.search(text):
+                return meaning
+    if isinstance(error, exceptions.AuthenticationError):
+        return _MEANINGS[0][1]
+    if isinstance(error, exceptions.TimeoutError | TimeoutError):
+        return "it did not answer in time: it is down, stuck or too far away"
+    if isinstance(error, exceptions.ConnectionError | OSError):
+        return f"no connection ({text:.200}): start it, or check the store's URL"
+    return f"it answered something unexpected ({type(error).__name__}: {text:.300})"
+
+
+def shown(url: str) -> str:
+    """The URL without its secrets, for people."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        user = parts.username or ""
+    except ValueError:
+        return f"{url.partition('://')[0]}://…"
+    login = f"{user}:***@" if parts.password else f"{user}@" if user else ""
+    return f"{parts.scheme}://{login}{host}{parts.path}"
