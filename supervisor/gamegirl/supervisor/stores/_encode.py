@@ -103,6 +103,8 @@ def _write_arguments(write: Write, to: list[Argument]) -> None:
             to += [_typed.value_bytes(item) for item in write.items]
         case Drop():
             to.append(b"D")
+        case _:
+            raise TypeError(f"{write!r:.100} is no write")
 
 
 def _add_fields(fields: Mapping[str, Value], to: list[Argument]) -> None:

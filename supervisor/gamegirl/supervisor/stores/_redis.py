@@ -7,13 +7,13 @@ asynchronous one. redis-py's own retries are off: whoever has the commit ids dec
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import redis
 import redis.connection
-from anyio import CapacityLimiter, to_thread
+from anyio import CancelScope, CapacityLimiter, to_thread
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ResponseError
 from redis.retry import Retry
@@ -33,6 +33,9 @@ from gamegirl.supervisor.stores._protocol import (
 )
 
 T = TypeVar("T")
+
+_Call: TypeAlias = tuple[list[Any], list[Any]]
+"""A script's keys and arguments."""
 
 _PORTION = 64
 """Commits, claims or keys a script call: few enough that nobody else waits long for the server."""
@@ -103,7 +106,8 @@ class RedisStore:
                     self._client.close()
 
         # Behind a batch that is still under way, whose connection must not be closed under it.
-        await to_thread.run_sync(close, limiter=self._committing())
+        with CancelScope(shield=True):  # Each of its waits has a timeout.
+            await to_thread.run_sync(close, limiter=self._committing())
 
     async def claim(self, claims: Sequence[Claim]) -> Sequence[Claimed | Owned | Broken]:
         """Own each actor that is free."""
@@ -197,37 +201,38 @@ class RedisStore:
         self,
         doing: str,
         script: _scripts.Script,
-        head: tuple[list[Any], list[Any]],
+        head: _Call,
         requests: Sequence[Any],
         encode: Callable[[Any, list[Any], list[Any]], None],
         decode: Callable[[Any, Any], T],
     ) -> list[Any]:
-        """Send the requests in portions, all at once, and bring the results into their order."""
+        """Send the requests in portions, in one go, and bring the results into their order."""
         results: list[Any] = [None] * len(requests)
         sent: list[list[int]] = []
-        calls: list[tuple[list[Any], list[Any]]] = []
-        for index, request in enumerate(requests):
-            if not sent or len(sent[-1]) == _PORTION:
-                sent.append([])
-                calls.append((list(head[0]), list(head[1])))
-            try:
-                encode(request, *calls[-1])
-            except (TypeError, ValueError, AttributeError) as error:
-                results[index] = _typed.unstorable(error)
-            else:
-                sent[-1].append(index)
-        filled = [position for position, indexes in enumerate(sent) if indexes]
-        answers = self._evaluate(doing, script, [calls[position] for position in filled])
-        for position, answer in zip(filled, answers, strict=True):
 
-            def understand(
-                indexes: list[int] = sent[position], answer: Any = answer
-            ) -> list[tuple[int, T]]:
-                pairs = zip(indexes, answer, strict=True)
-                return [(index, decode(requests[index], item)) for index, item in pairs]
+        def portions() -> Iterator[_Call]:
+            for start in range(0, len(requests), _PORTION):
+                keys, arguments = list(head[0]), list(head[1])
+                indexes: list[int] = []
+                for index in range(start, min(start + _PORTION, len(requests))):
+                    try:
+                        encode(requests[index], keys, arguments)
+                    except (TypeError, ValueError, AttributeError) as error:
+                        results[index] = _typed.unstorable(error)
+                    else:
+                        indexes.append(index)
+                if indexes:
+                    sent.append(indexes)
+                    yield keys, arguments
 
-            for index, result in self._understood(understand):
-                results[index] = result
+        def understand() -> None:
+            for indexes, answer in zip(sent, answers, strict=True):
+                for index, item in zip(indexes, answer, strict=True):
+                    results[index] = decode(requests[index], item)
+
+        if requests:
+            answers = self._evaluate(doing, script, portions())
+            self._understood(understand)
         return results
 
     def _read(self, keys: Sequence[str]) -> list[Any]:
@@ -242,22 +247,24 @@ class RedisStore:
             ]
         )
 
-    def _evaluate(
-        self, doing: str, script: _scripts.Script, calls: Sequence[tuple[list[Any], list[Any]]]
-    ) -> list[Any]:
+    def _evaluate(self, doing: str, script: _scripts.Script, calls: Iterable[_Call]) -> list[Any]:
         """Call the script for each of the keys and arguments, in one round trip if it is known."""
-        commands = [
-            ("EVALSHA", script.sha, b"%d" % len(keys), *keys, *arguments)
-            for keys, arguments in calls
-        ]
-        if not commands:
-            return []
-        answers = self._exchange(doing, commands)
+        commands: list[tuple[Any, ...]] = []
+
+        def made() -> Iterator[tuple[Any, ...]]:
+            for keys, arguments in calls:
+                command = ("EVALSHA", script.sha, b"%d" % len(keys), *keys, *arguments)
+                commands.append(command)
+                yield command
+
+        answers = self._exchange(doing, made())
         unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:
             # The server was restarted, or flushed its scripts: those calls did nothing.
             again = [("SCRIPT", "LOAD", script.text), *(commands[i] for i in unknown)]
-            for i, answer in zip(unknown, self._exchange(doing, again)[1:], strict=True):
+            loaded, *rest = self._exchange(doing, again)
+            self._unfailed(doing, [loaded])
+            for i, answer in zip(unknown, rest, strict=True):
                 answers[i] = answer
         return self._unfailed(doing, answers)
 
@@ -272,7 +279,7 @@ class RedisStore:
                 raise _redis_errors.unavailable(answer, doing, fate) from answer
         return answers
 
-    def _exchange(self, doing: str, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def _exchange(self, doing: str, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
         """Send commands on one connection and read an answer (or a ResponseError) for each."""
         pool: Any = self._client.connection_pool
         try:
@@ -281,10 +288,13 @@ class RedisStore:
             raise _redis_errors.unavailable(error, doing, Fate.NOT_EXECUTED) from error
         whole = False
         try:
-            packed = connection.pack_commands(commands)
-            connection.send_packed_command(packed)
+            sent = 0
+            for command in commands:
+                # One after the other, so that the server works while the next one is made.
+                connection.send_packed_command(connection.pack_command(*command))
+                sent += 1
             answers: list[Any] = []
-            for _ in commands:
+            for _ in range(sent):
                 try:
                     answers.append(connection.read_response())
                 except ResponseError as error:

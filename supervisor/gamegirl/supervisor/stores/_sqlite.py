@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CancelScope, CapacityLimiter, to_thread
 
 from gamegirl.actors import Fate, Stored, StoreUnavailableError
 from gamegirl.supervisor.stores import _typed
@@ -100,7 +100,8 @@ class SqliteStore:
                 connection, self._connection, self._tables = self._connection, None, None
                 connection.close()
 
-        await self._in_thread("close", run)
+        with CancelScope(shield=True):
+            await self._in_thread("close", run)
 
     async def claim(self, claims: Sequence[Claim]) -> Sequence[Claimed | Owned | Broken]:
         """Own each actor that is free."""

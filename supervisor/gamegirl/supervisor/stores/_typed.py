@@ -238,6 +238,8 @@ def _steps(keys: TypedKeys, writes: Sequence[Write]) -> BadType | list[Step]:
             case Drop():
                 needed, left = found, None
                 steps.append(partial(keys.drop, key))
+            case _:
+                raise TypeError(f"{write!r:.100} is no write")
         if found is not None and found != needed:
             return BadType(write.key, found)
         types[key] = left
