@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 _WHOLE: Final = re.compile(r"-?(0|[1-9][0-9]*)")
 _NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")
 _TRUTHS: Final = types.MappingProxyType({"1": True, "0": False})
 
 
@@ -139,8 +140,8 @@ class HashCodec(Generic[T]):
 
     def _upgrade(self, texts: dict[str, str], schema: Schema) -> dict[str, str]:
         version = texts.get(FIELD, "1")
-        if not _WHOLE.fullmatch(version):
-            reason = f"must be a whole number, not {show_value(version)}"
+        if not _VERSION.fullmatch(version):
+            reason = f"must be a whole number from 1, not {show_value(version)}"
             raise CodecError(self._name, (Fault(FIELD, reason),))
         return schema.upgrade({**texts, FIELD: int(version)}, self._name)
 

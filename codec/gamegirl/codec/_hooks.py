@@ -306,8 +306,7 @@ def _wrong(expected: str, value: object) -> FaultyError:
 def _object(value: Any) -> dict[Any, Any]:
     if not isinstance(value, dict):
         raise _wrong("an object", value)
-    items: dict[Any, Any] = value
-    return items
+    return value  # pyright: ignore[reportUnknownVariableType]
 
 
 def _list(value: Any) -> Sequence[Any]:
