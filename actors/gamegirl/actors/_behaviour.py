@@ -1,0 +1,236 @@
+"""What an actor does: a plain function of state, message and now.
+
+A behaviour never waits and reads no clock, so its decisions are atomic on a single-threaded loop,
+can be tested without one and can be simulated. The runtime knows behaviours, decisions, writes and
+effects; it knows nothing of what they are about.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import attrs
+
+from gamegirl.actors._writes import PutText, Require, Write
+from gamegirl.codec import GameGirlError, JsonCodec, escape_id
+
+StateT = TypeVar("StateT")
+
+Stored: TypeAlias = "bytes | Mapping[bytes, bytes] | Sequence[bytes] | WrongType | None"
+"""What a key holds: a text, a hash, a list, a type that the store model doesn't know, or nothing."""
+
+
+@attrs.frozen
+class WrongType:
+    """The key holds something that is neither a text nor a hash nor a list."""
+
+    name: str
+
+
+@attrs.frozen
+class Emit:
+    """Tell the observers, once the decision is committed."""
+
+    event: object
+
+
+@attrs.frozen
+class Perform:
+    """Do slow work outside, once the decision is committed: `Behaviour.perform(work)`.
+
+    What it returns comes back to the actor as a message. At most one piece of work a key and actor
+    runs at a time: a second one with the same key replaces the first, which is cancelled.
+    """
+
+    key: str
+    work: object
+
+
+@attrs.frozen
+class Cancel:
+    """Cancel the work that runs under this key, if any."""
+
+    key: str
+
+
+@attrs.frozen
+class WakeWaiters:
+    """Handle the messages that wait for `Later` once more."""
+
+
+Effect: TypeAlias = "Emit | Perform | Cancel | WakeWaiters"
+
+
+@attrs.frozen
+class Later:
+    """A reply that is not ready: `message` is handled again after the next `WakeWaiters`.
+
+    Waiting messages survive restarts of the actor; loss of ownership and failure end them.
+    """
+
+    message: object
+
+
+@attrs.define
+class Decision:
+    """What a behaviour decided about one message.
+
+    Attributes:
+        reply: What the caller gets, or `Later`.
+        error: What the caller gets instead, if set: a refusal. The state must fit the writes all
+            the same (a refusal usually has none).
+        writes: What changes in the store; frozen from now on.
+        requires: Conditions of the commit. A decision that has any is committed alone.
+        effects: What happens outside, once the writes are committed.
+    """
+
+    reply: Any = None
+    writes: Sequence[Write] = ()
+    effects: Sequence[Effect] = ()
+    error: GameGirlError | None = None
+    requires: Sequence[Require] = ()
+
+
+@attrs.frozen
+class Woken:
+    """The message that the runtime sends when `Behaviour.wake_at` has come."""
+
+
+@attrs.frozen
+class Quarantined:
+    """Something stored that could not be used: it is copied aside before anything is overwritten.
+
+    Attributes:
+        key: The store's key it was found in.
+        value: The original bytes (of a hash or list: its JSON).
+        reason: What was wrong with it.
+    """
+
+    key: str
+    value: bytes
+    reason: str
+
+
+@attrs.define
+class Restored(Generic[StateT]):
+    """What a behaviour made of the stored keys.
+
+    Attributes:
+        state: The actor's state from now on.
+        source: Which form it came from, for events and logs ("new", "json", "hash" …).
+        decision: Writes and effects of the restoring itself (its reply is ignored).
+        quarantined: What could not be used.
+    """
+
+    state: StateT
+    source: str = "new"
+    decision: Decision = attrs.field(factory=Decision)
+    quarantined: Sequence[Quarantined] = ()
+
+
+@attrs.frozen
+class NeedsMore:
+    """`restore` can't tell without these keys: it is called again with what they hold at the end.
+
+    Attributes:
+        keys: What to read; their values follow those of `Behaviour.keys`, in this order.
+    """
+
+    keys: Sequence[str]
+
+
+class Behaviour(ABC, Generic[StateT]):
+    """A kind of actor.
+
+    The simplest one has a state class with an `actor_id`, says its `kind` and `codec`, and answers
+    `initial` and `handle`; its state is then stored as one JSON text and `stored(state)` makes the
+    write for it. Others override what they need.
+
+    Example:
+        >>> @attrs.define
+        ... class Count:
+        ...     actor_id: str
+        ...     total: int = 0
+        >>> class Counter(Behaviour[Count]):
+        ...     kind = "counter"
+        ...     codec = JsonCodec(Count)
+        ...     def initial(self, actor_id): return Count(actor_id)
+        ...     def handle(self, state, message, now):
+        ...         state.total += message
+        ...         return Decision(state.total, writes=self.stored(state))
+        >>> Counter().handle(Count("a"), 2, now=0.0).reply
+        2
+    """
+
+    kind: str
+    codec: JsonCodec[StateT]
+
+    @abstractmethod
+    def handle(self, state: StateT, message: Any, now: float) -> Decision:
+        """Decide about one message.
+
+        Args:
+            state: The actor's own; change it in place. If this raises, it is thrown away.
+            message: What was asked or told, or `Woken`.
+            now: When the message was enqueued, in epoch seconds.
+        """
+
+    def initial(self, actor_id: str) -> StateT:
+        """The state of an actor of which nothing is stored."""
+        raise TypeError(f"{type(self).__name__} must define initial() or restore()")
+
+    def keys(self, actor_id: str) -> Sequence[str]:
+        """The store's keys that make up an actor; `restore` gets what they hold, in this order."""
+        return (f"gg:actor:{self.kind}:{escape_id(actor_id)}",)
+
+    def restore(
+        self, actor_id: str, stored: Sequence[Stored], now: float
+    ) -> Restored[StateT] | NeedsMore:
+        """Make the state from what is stored, or say what else must be read for it.
+
+        Raises:
+            CodecError: It can't be used: the actor is quarantined.
+        """
+        (text,) = stored
+        if text is None:
+            return Restored(self.initial(actor_id))
+        return Restored(self.codec.decode(text), source="json")
+
+    def stored(self, state: StateT) -> Sequence[Write]:
+        """The full form: writes that store the whole state, whatever the store holds now."""
+        actor_id: str = state.actor_id  # type: ignore[attr-defined]
+        return (PutText(self.keys(actor_id)[0], self.codec.encode(state)),)
+
+    def wake_at(self, state: StateT) -> float | None:
+        """When the actor wants a `Woken` message, in epoch seconds; None: not at all."""
+        return None
+
+    def due_at(self, state: StateT) -> float | None:
+        """From when on some process must host the actor although nobody speaks to it."""
+        return self.wake_at(state)
+
+    def may_release(self, state: StateT) -> bool:
+        """Whether an idle actor may leave memory (it is restored by the next message)."""
+        return self.due_at(state) is None
+
+    def sender(self, message: Any) -> str | None:
+        """Whose share of the mailbox the message takes; None: nobody's."""
+        return None
+
+    def passes_capacity(self, message: Any) -> bool:
+        """Whether the message is enqueued though the mailbox is full (it relieves the actor)."""
+        return False
+
+    def repeats(self, state: StateT, message: Any) -> bool:
+        """Whether the message only asks again for what was done before (so that it changes nothing)."""
+        return False
+
+    def shifted(self, state: StateT, seconds: float) -> Sequence[Write]:
+        """The host's clock was set: move the deadlines of `state` by so many seconds."""
+        return ()
+
+    async def perform(self, work: Any) -> object | None:
+        """Do the slow work of a `Perform` effect; what is returned is sent to the actor, if not None."""
+        raise TypeError(f"{type(self).__name__} has effects to perform but no perform()")

@@ -1,0 +1,139 @@
+"""What waits in front of an actor, and how much of it may.
+
+An idle actor has no mailbox at all: most messages are handled in the caller's own task the moment
+they are sent. A mailbox exists while messages wait to be handled or to be settled.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Protocol
+
+from gamegirl.actors._errors import MailboxFullError
+
+
+class Signal(Protocol):
+    """What a caller waits for: an `anyio.Event`."""
+
+    def set(self) -> None:
+        """Wake all who wait."""
+        ...
+
+
+class Envelope:
+    """A message on its way, with what became of it.
+
+    Attributes:
+        message: What was sent; of a waiting message, what is handled next.
+        stamp: When it was enqueued, epoch seconds: the behaviour's `now`.
+        sender: Whose share of the mailbox it takes; None: nobody's.
+        internal: Sent by the runtime (a timer, a result of work): it passes capacity, never order.
+        counted: It counts in the mailbox.
+        handled: The behaviour has decided about it; the answer may still wait for a commit.
+        done: It is answered: `error` or else `reply` is the answer.
+        signal: Set when it is answered, if somebody waits.
+    """
+
+    __slots__ = (
+        "counted",
+        "done",
+        "error",
+        "handled",
+        "internal",
+        "message",
+        "reply",
+        "sender",
+        "signal",
+        "stamp",
+    )
+
+    def __init__(
+        self, message: object, stamp: float, sender: str | None = None, *, internal: bool = False
+    ) -> None:
+        self.message = message
+        self.stamp = stamp
+        self.sender = sender
+        self.internal = internal
+        self.counted = False
+        self.handled = False
+        self.done = False
+        self.reply: Any = None
+        self.error: BaseException | None = None
+        self.signal: Signal | None = None
+
+    def answer(self, reply: Any = None, error: BaseException | None = None) -> None:
+        """Give the answer, once; a second one is dropped (the first told the caller its fate)."""
+        if not self.done:
+            self.reply = reply
+            self.error = error
+            self.finish()
+
+    def finish(self) -> None:
+        """Let the answer that was decided out."""
+        if self.done:
+            return
+        self.done = True
+        if self.signal is not None:
+            self.signal.set()
+
+
+class Mailbox:
+    """The bounded queue of one actor and the count of its unsettled messages.
+
+    Attributes:
+        queue: Not handled yet, in order.
+        waiting: Handled with `Later`: they are handled again when the actor wakes its waiters.
+        unsettled: How many messages count: queued, waiting, or handled but not committed.
+    """
+
+    __slots__ = ("_by_sender", "queue", "unsettled", "waiting")
+
+    def __init__(self) -> None:
+        self.queue: deque[Envelope] = deque()
+        self.waiting: list[Envelope] = []
+        self.unsettled = 0
+        self._by_sender: dict[str, int] = {}
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is queued, waits or is unsettled."""
+        return not (self.unsettled or self.queue or self.waiting)
+
+    def check(self, envelope: Envelope, limit: int, share: int, name: str) -> None:
+        """Refuse a message that would go over the limit, or its sender's share.
+
+        Raises:
+            MailboxFullError: At once; nothing was enqueued.
+        """
+        if self.unsettled >= limit:
+            raise MailboxFullError(
+                f"{name} has {self.unsettled} unsettled messages, as many as mailbox_max allows; "
+                "slow down and send it again"
+            )
+        sender = envelope.sender
+        if sender is not None and self._by_sender.get(sender, 0) >= share:
+            raise MailboxFullError(
+                f"{name} has {share} unsettled messages of {sender!r} alone, one sender's share of "
+                "the mailbox; wait for their answers and send it again"
+            )
+
+    def count(self, envelope: Envelope) -> None:
+        """Take the message into account until it is settled."""
+        envelope.counted = True
+        self.unsettled += 1
+        if envelope.sender is not None:
+            self._by_sender[envelope.sender] = self._by_sender.get(envelope.sender, 0) + 1
+
+    def settle(self, envelope: Envelope) -> None:
+        """Take the message out of the account."""
+        if not envelope.counted:
+            return
+        envelope.counted = False
+        self.unsettled -= 1
+        sender = envelope.sender
+        if sender is not None:
+            left = self._by_sender[sender] - 1
+            if left:
+                self._by_sender[sender] = left
+            else:
+                del self._by_sender[sender]

@@ -1,0 +1,161 @@
+"""The one task that claims and restores actors: all that are wanted, together."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from gamegirl.actors import CodecError, NeedsMore, Quarantined, Restored, StoreUnavailableError
+from gamegirl.actors import Stored as StoredValue
+from gamegirl.supervisor._cell import Cell, Status
+from gamegirl.supervisor._clock import Clock
+from gamegirl.supervisor._engine import Engine
+from gamegirl.supervisor._quarantine import raw
+from gamegirl.supervisor._timers import Timers
+from gamegirl.supervisor.stores import Broken, Claim, Claimed, Store
+
+_BATCH = 256
+"""So many actors at most are claimed together."""
+
+_SLICE_SECONDS = 0.001
+"""Restoring yields to the loop this often."""
+
+_RETRY_FIRST_SECONDS = 0.02
+_RETRY_MAX_SECONDS = 0.5
+
+
+class Activator:
+    """Gathers actors that want a claim, claims them, and has their behaviours restore them.
+
+    Attributes:
+        claimed: How many claims were granted.
+    """
+
+    def __init__(self, engine: Engine, store: Store, clock: Clock, timers: Timers) -> None:
+        self._engine = engine
+        self._store = store
+        self._clock = clock
+        self._timers = timers
+        self._wanted: dict[Cell, None] = {}
+        self._any = anyio.Event()
+        self._failures = 0
+        self.claimed = 0
+
+    def request(self, cell: Cell, delay: float = 0.0) -> None:
+        """Claim the actor, after a while."""
+        if delay > 0:
+            self._timers.add(self._clock.now() + delay, self._due, cell)
+        else:
+            self._due(cell, self._clock.now())
+
+    def _due(self, cell: Cell, _: float) -> None:
+        if _claimable(cell):
+            cell.busy().claim_since = self._clock.now()
+            self._wanted[cell] = None
+            self._any.set()
+
+    async def run(self) -> None:
+        """Claim until cancelled."""
+        while True:
+            if not self._wanted:
+                self._any = anyio.Event()
+                await self._any.wait()
+                await checkpoint()  # Whoever is about to run may still join the batch.
+            batch: list[Cell] = []
+            while self._wanted and len(batch) < _BATCH:
+                cell = next(iter(self._wanted))
+                del self._wanted[cell]
+                if _claimable(cell):
+                    batch.append(cell)
+            if batch:
+                await self._claim(batch)
+
+    async def _claim(self, batch: Sequence[Cell]) -> None:
+        claims = [
+            Claim(
+                cell.key,
+                ()
+                if cell.status is Status.REWRITING
+                else tuple(cell.behaviour.keys(cell.key.actor_id)),
+                f"{self._engine.random.getrandbits(64):016x}",
+            )
+            for cell in batch
+        ]
+        try:
+            results = await self._store.claim(claims)
+            pause = self._clock.now()
+            more: list[tuple[Cell, Claimed, NeedsMore]] = []
+            for cell, result in zip(batch, results, strict=True):
+                if isinstance(result, Broken):
+                    self._engine.unclaimable(cell, result.reason)
+                    continue
+                if not isinstance(result, Claimed):
+                    self._engine.owned_elsewhere(cell, result.owner)
+                    continue
+                self.claimed += 1
+                wish = self._restore(cell, result, result.stored)
+                if wish is not None:
+                    more.append((cell, result, wish))
+                if self._clock.now() - pause > _SLICE_SECONDS:
+                    await checkpoint()
+                    pause = self._clock.now()
+            if more:
+                await self._read_more(more)
+        except StoreUnavailableError:
+            self._failures += 1
+            for cell in batch:
+                if _claimable(cell) and self._engine.unclaimed(cell):
+                    self._wanted[cell] = None
+            delay = min(_RETRY_MAX_SECONDS, _RETRY_FIRST_SECONDS * 2.0**self._failures)
+            await anyio.sleep(delay * self._engine.random.uniform(0.5, 1.0))
+        else:
+            self._failures = 0
+
+    async def _read_more(self, wishes: Sequence[tuple[Cell, Claimed, NeedsMore]]) -> None:
+        values = iter(await self._store.read([key for *_, wish in wishes for key in wish.keys]))
+        for cell, claimed, wish in wishes:
+            stored = (*claimed.stored, *(next(values) for _ in wish.keys))
+            if self._restore(cell, claimed, stored) is not None:
+                error = TypeError(f"{type(cell.behaviour).__name__}.restore() wants more twice")
+                self._engine.crashed(cell, wish, error, "")
+
+    def _restore(
+        self, cell: Cell, claimed: Claimed, stored: Sequence[StoredValue]
+    ) -> NeedsMore | None:
+        engine = self._engine
+        if not _claimable(cell):
+            return None  # It was let go of meanwhile; the fence stays ours until the next claim.
+        if cell.status is Status.REWRITING:
+            engine.rewrite(cell, claimed)
+            return None
+        queue = cell.busy().queue
+        now = min(self._clock.now(), queue[0].stamp) if queue else self._clock.now()
+        keys = cell.behaviour.keys(cell.key.actor_id)
+        try:
+            restored: Restored[Any] | NeedsMore = cell.behaviour.restore(
+                cell.key.actor_id, stored, now
+            )
+        except CodecError as error:
+            copies = [
+                Quarantined(key, raw(value), str(error))
+                for key, value in zip(keys, stored, strict=False)
+                if value is not None
+            ]
+            engine.unusable(cell, claimed, Restored(None, quarantined=copies), str(error))
+            return None
+        except Exception as error:
+            cell.owner, cell.revision = claimed.owner, claimed.revision
+            engine.crashed(cell, "restore", error, traceback.format_exc())
+            return None
+        if isinstance(restored, NeedsMore):
+            return restored
+        engine.restored(cell, claimed, restored)
+        return None
+
+
+def _claimable(cell: Cell) -> bool:
+    return cell.status in (Status.CLAIMING, Status.RECOVERING, Status.REWRITING)

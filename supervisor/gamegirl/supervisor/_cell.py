@@ -1,0 +1,180 @@
+"""A live actor as the runtime holds it, and the commits that it waits for."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+from gamegirl.actors import Behaviour, Effect, Require, Write
+from gamegirl.actors._mailbox import Envelope, Mailbox
+from gamegirl.supervisor.stores import KEEP_DUE, ActorKey, Commit
+
+
+class Status(Enum):
+    """Where an actor stands."""
+
+    CLAIMING = "claiming"
+    """It is being claimed and restored; messages wait."""
+
+    LIVE = "live"
+    """It handles messages."""
+
+    RECOVERING = "recovering"
+    """Its memory was thrown away; it is claimed anew once its commits are settled."""
+
+    REWRITING = "rewriting"
+    """The store lost what it had committed; it is claimed anew and written from memory."""
+
+    RELEASING = "releasing"
+    """It gives up ownership; messages wait for the next activation."""
+
+    FAILED = "failed"
+    """It crashed too often; messages are refused."""
+
+    QUARANTINED = "quarantined"
+    """What is stored of it can't be used; messages are refused."""
+
+    GONE = "gone"
+    """It is no longer in the registry."""
+
+
+class PendingCommit:
+    """Changes of one actor that are not settled, with all that waits for them.
+
+    Attributes:
+        writes: Frozen writes, in the order of the messages that made them.
+        requires: Conditions; a commit that has any holds the writes of one message only.
+        effects: Happen once it is committed.
+        envelopes: Are answered, or settled if they were answered before, once it is committed.
+        due: The actor's entry of the due index.
+        since: When its first message was handled, epoch seconds.
+        sealed: Takes no more writes.
+        urgent: Somebody waits for it, so it doesn't wait for company.
+        release: Gives up ownership.
+        sent: As it went to the store; sent again unchanged.
+        doubtful: It was sent at least once without an answer.
+        settled: Over, one way or the other.
+    """
+
+    __slots__ = (
+        "doubtful",
+        "due",
+        "effects",
+        "envelopes",
+        "release",
+        "requires",
+        "sealed",
+        "sent",
+        "settled",
+        "since",
+        "urgent",
+        "writes",
+    )
+
+    def __init__(self, since: float) -> None:
+        self.writes: list[Write] = []
+        self.requires: Sequence[Require] = ()
+        self.effects: list[Effect] = []
+        self.envelopes: list[Envelope] = []
+        self.due: float | None = KEEP_DUE
+        self.since = since
+        self.sealed = False
+        self.urgent = False
+        self.release = False
+        self.sent: Commit | None = None
+        self.doubtful = False
+        self.settled = False
+
+
+class Backlog(Mailbox):
+    """All that an idle actor does without: its mailbox and its unsettled commits.
+
+    Attributes:
+        commits: Oldest first; at most the first one is in flight.
+        blocked: No message is handled before the last commit is settled.
+        overdue: The store has taken too long over a commit: nothing new runs.
+        swept: The due index led here.
+        claim_since: Since when a claim is wanted, epoch seconds; None: none is.
+        started: It was live before (so this is a restart).
+    """
+
+    __slots__ = ("blocked", "claim_since", "commits", "overdue", "started", "swept")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.commits: deque[PendingCommit] = deque()
+        self.blocked = False
+        self.overdue = False
+        self.swept = False
+        self.claim_since: float | None = None
+        self.started = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether the actor is idle."""
+        return not self.commits and super().empty
+
+
+class Cell:
+    """A live actor: its state, its ownership, and its backlog while it has one.
+
+    Attributes:
+        key: Its kind and id.
+        behaviour: What it does.
+        state: The behaviour's; None while it isn't live.
+        status: Where it stands.
+        owner: The owner token of this claim.
+        revision: The number of its last commit.
+        wake_at: When its timer fires, epoch seconds; None: no timer.
+        due: What the due index says of it.
+        last_used: When a message was last handled, epoch seconds.
+        backlog: None when it is idle.
+        reason: Why it is quarantined or failed, for its callers.
+    """
+
+    __slots__ = (
+        "backlog",
+        "behaviour",
+        "due",
+        "key",
+        "last_used",
+        "owner",
+        "reason",
+        "revision",
+        "state",
+        "status",
+        "wake_at",
+    )
+
+    def __init__(self, key: ActorKey, behaviour: Behaviour[Any]) -> None:
+        self.key = key
+        self.behaviour = behaviour
+        self.state: Any = None
+        self.status = Status.CLAIMING
+        self.owner = ""
+        self.revision = 0
+        self.wake_at: float | None = None
+        self.due: float | None = None
+        self.last_used = 0.0
+        self.backlog: Backlog | None = None
+        self.reason: Exception | None = None
+
+    @property
+    def name(self) -> str:
+        """For messages to people."""
+        return f"{self.key.kind} {self.key.actor_id!r}"
+
+    def busy(self) -> Backlog:
+        """Its backlog, made if it has none."""
+        backlog = self.backlog
+        if backlog is None:
+            backlog = self.backlog = Backlog()
+        return backlog
+
+    def rest(self) -> None:
+        """Drop the backlog if there is nothing in it."""
+        backlog = self.backlog
+        if backlog is not None and self.status is Status.LIVE and backlog.empty:
+            self.backlog = None

@@ -1,0 +1,205 @@
+"""The listing of all games, and forgetting one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from gamegirl.actors import (
+    CodecError,
+    Drop,
+    GameActiveError,
+    PatchHash,
+    Require,
+    StoreUnavailableError,
+    UnknownGameError,
+)
+from gamegirl.actors import Stored as StoredValue
+from gamegirl.actors.session._keys import INDEX_KEY, game_key, hash_key, json_key
+from gamegirl.codec import HashCodec, InvalidIdError, JsonCodec, unescape_id
+from gamegirl.supervisor.stores import ActorKey, Claim, Claimed, Commit, Done, Store
+
+_GAME_PREFIX = game_key("")
+_CHANNEL_HOLDER = "channel:"
+
+
+@attrs.frozen
+class SavedGame:
+    """A game that is known: played somewhere, or saved.
+
+    Attributes:
+        game_id: Its id.
+        game_name: Its title.
+        channel_id: Where it is played, or was last.
+        turn_number: How far it has come.
+        active: Whether it is being played.
+        title_screen_url: Empty for the default.
+    """
+
+    game_id: str
+    game_name: str
+    channel_id: str
+    turn_number: int
+    active: bool
+    title_screen_url: str
+
+
+@attrs.frozen
+class _Entry:
+    """What the listing, and every form of a game, says of it."""
+
+    game_name: str = ""
+    channel_id: str = ""
+    turn_number: int = 0
+    active: bool = False
+    title_screen_url: str = ""
+    game_id: str = ""
+
+    def game(self, game_id: str) -> SavedGame:
+        return SavedGame(
+            game_id,
+            self.game_name,
+            self.channel_id,
+            self.turn_number,
+            self.active,
+            self.title_screen_url,
+        )
+
+
+_ENTRY = JsonCodec(_Entry)
+_HASH_ENTRY = HashCodec(_Entry)
+
+
+class Games:
+    """Reads the listing; where it is silent or damaged, the games themselves.
+
+    Args:
+        store: Where they are.
+        nonce: Makes nonces for claims.
+    """
+
+    def __init__(self, store: Store, nonce: Callable[[], str]) -> None:
+        self._store = store
+        self._nonce = nonce
+
+    async def all(self) -> tuple[SavedGame, ...]:
+        """Every known game, sorted by name, then id."""
+        games: dict[str, SavedGame] = {}
+        unlisted: set[str] = set()
+        (index,) = await self._store.read([INDEX_KEY])
+        for field, text in _fields(index).items():
+            game_id = field.decode("utf-8", "replace")
+            try:
+                games[game_id] = _ENTRY.decode(text).game(game_id)
+            except CodecError:
+                unlisted.add(game_id)
+        async for keys in self._store.scan(_GAME_PREFIX):
+            for key in keys:
+                try:
+                    game_id = unescape_id(key.removeprefix(_GAME_PREFIX))
+                except InvalidIdError:
+                    continue  # None of ours has such a key.
+                if game_id not in games:
+                    unlisted.add(game_id)
+        for game_id in unlisted:
+            game = await self._itself(game_id)
+            if game is not None:
+                games[game_id] = game
+        return tuple(sorted(games.values(), key=lambda game: (game.game_name, game.game_id)))
+
+    async def one(self, game_id: str) -> SavedGame | None:
+        """One known game, or None."""
+        (index,) = await self._store.read([INDEX_KEY])
+        text = _fields(index).get(game_id.encode())
+        if text is not None:
+            try:
+                return _ENTRY.decode(text).game(game_id)
+            except CodecError:
+                pass
+        return await self._itself(game_id)
+
+    async def _itself(self, game_id: str) -> SavedGame | None:
+        """What the game says of itself: its save, or the forms of the channel that holds it."""
+        (game,) = await self._store.read([game_key(game_id)])
+        fields = _fields(game)
+        save = fields.get(b"session")
+        if save is not None:
+            try:
+                return attrs.evolve(_ENTRY.decode(save).game(game_id), active=False)
+            except CodecError:
+                return None
+        holder = fields.get(b"holder", b"").decode("utf-8", "replace")
+        if not holder.startswith(_CHANNEL_HOLDER):
+            return None
+        entry = await self._in_channel(holder.removeprefix(_CHANNEL_HOLDER), game_id)
+        return entry.game(game_id) if entry is not None else None
+
+    async def _in_channel(self, channel_id: str, game_id: str) -> _Entry | None:
+        text, fields = await self._store.read([json_key(channel_id), hash_key(channel_id)])
+        entries: list[_Entry] = []
+        try:
+            if isinstance(text, bytes):
+                entries.append(_ENTRY.decode(text))
+        except CodecError:
+            pass
+        try:
+            if isinstance(fields, dict):
+                entries.append(_HASH_ENTRY.decode(fields))
+        except CodecError:
+            pass
+        return next((entry for entry in entries if entry.game_id == game_id), None)
+
+    async def forget(self, game_id: str) -> None:
+        """Delete a game that isn't active."""
+        game, index = await self._store.read([game_key(game_id), INDEX_KEY])
+        holder_bytes = _fields(game).get(b"holder")
+        holder = None if holder_bytes is None else holder_bytes.decode("utf-8", "replace")
+        listed = _fields(index).get(game_id.encode())
+        if holder is None and listed is None:
+            raise UnknownGameError(f"there is no game {game_id!r}; games() lists all there are")
+        if holder is not None and holder.startswith(_CHANNEL_HOLDER):
+            raise _active(game_id, holder.removeprefix(_CHANNEL_HOLDER))
+        if holder is None and listed is not None:
+            try:
+                channel_id = _ENTRY.decode(listed).channel_id
+            except CodecError:
+                channel_id = ""
+            entry = await self._in_channel(channel_id, game_id)
+            if entry is not None and entry.active:
+                raise _active(game_id, channel_id)
+        actor = ActorKey("game", game_id)
+        (claimed,) = await self._store.claim([Claim(actor, (), self._nonce())])
+        if not isinstance(claimed, Claimed):
+            raise StoreUnavailableError(
+                f"game {game_id!r} is being forgotten by another process; look again"
+            )
+        (outcome,) = await self._store.commit(
+            [
+                Commit(
+                    actor,
+                    claimed.owner,
+                    claimed.revision + 1,
+                    self._nonce(),
+                    writes=(Drop(game_key(game_id)), PatchHash(INDEX_KEY, remove=(game_id,))),
+                    requires=(
+                        Require(
+                            game_key(game_id), "holder", holder, _active(game_id, "a channel")
+                        ),
+                    ),
+                    release=True,
+                )
+            ]
+        )
+        if not isinstance(outcome, Done):
+            raise _active(game_id, "a channel that took it just now")
+
+
+def _active(game_id: str, channel_id: str) -> GameActiveError:
+    return GameActiveError(
+        f"game {game_id!r} is active in {channel_id!r}: exit it there before you forget it"
+    )
+
+
+def _fields(stored: StoredValue) -> Mapping[bytes, bytes]:
+    return stored if isinstance(stored, dict) else {}

@@ -1,0 +1,130 @@
+"""What a supervisor does by itself, every second: lease, orphans, idle actors, clock, fences."""
+
+from __future__ import annotations
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from gamegirl.actors import StoreUnavailableError
+from gamegirl.supervisor._cell import Cell, Status
+from gamegirl.supervisor._clock import Clock
+from gamegirl.supervisor._engine import Engine
+from gamegirl.supervisor._events import ClockMoved
+from gamegirl.supervisor._flusher import Flusher
+from gamegirl.supervisor._settings import Settings
+from gamegirl.supervisor._timers import Timers
+from gamegirl.supervisor.stores import ActorKey, Due, Store
+
+_RENEWALS = 3
+"""The lease is renewed so often before it would run out."""
+
+_TAKEOVER_SECONDS = 0.005
+"""So long after a lease has run out a claim is tried: servers round."""
+
+_DRIFT_SECONDS = 1.0
+"""The wall clock may be so far off before the runtime follows it."""
+
+_FENCES = 512
+"""So many fences are read at a time."""
+
+_SLICE = 256
+
+
+class Keeper:
+    """Keeps ownership alive and takes over what nobody owns."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        store: Store,
+        clock: Clock,
+        timers: Timers,
+        flusher: Flusher,
+    ) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._store = store
+        self._clock = clock
+        self._timers = timers
+        self._flusher = flusher
+
+    async def renew(self) -> None:
+        """Renew the lease until cancelled. Losing it stops nobody: commits are fenced."""
+        while True:
+            await anyio.sleep(self._settings.lease_seconds / _RENEWALS)
+            try:
+                await self._store.renew()
+            except StoreUnavailableError:
+                continue  # Commits meet the same store, and report it.
+
+    async def sweep(self) -> None:
+        """Look for channels that are due and have no live owner, until cancelled."""
+        while True:
+            try:
+                await self._sweep()
+            except StoreUnavailableError:
+                pass  # Commits meet the same store, and report it.
+            await anyio.sleep(self._settings.sweep_seconds)
+
+    async def _sweep(self) -> None:
+        horizon = 1.25 * self._settings.sweep_seconds
+        now = self._clock.now()
+        for position, due in enumerate(await self._store.due(now + horizon)):
+            if due.actor.kind in self._engine.roles and due.lease_seconds <= horizon:
+                if due.lease_seconds <= 0:
+                    self._take_over(due.actor, now)
+                else:
+                    # Just when the lease runs out, if nobody renews it.
+                    when = now + due.lease_seconds + _TAKEOVER_SECONDS
+                    self._timers.add(when, self._take_over, due.actor)
+            if position % _SLICE == _SLICE - 1:
+                await checkpoint()
+
+    def _take_over(self, actor: ActorKey, _: float) -> None:
+        role = self._engine.role(actor.kind)
+        if actor.actor_id not in role.cells:
+            self._engine.activate(role, actor.actor_id).busy().swept = True
+
+    async def tidy(self) -> None:
+        """Let go of idle actors and follow the wall clock, until cancelled."""
+        while True:
+            await anyio.sleep(min(self._settings.sweep_seconds, self._settings.idle_seconds / 2))
+            drift = self._clock.drift()
+            if abs(drift) > _DRIFT_SECONDS:
+                self._engine.move_clock(drift)
+                self._engine.hub.publish(ClockMoved(drift))
+            oldest = self._clock.now() - self._settings.idle_seconds
+            for position, cell in enumerate(tuple(self._engine.cells())):
+                if cell.last_used < oldest and self._engine.idle(cell):
+                    self._engine.release(cell)
+                if position % _SLICE == _SLICE - 1:
+                    await checkpoint()
+
+    async def verify(self) -> None:
+        """After each loss of the store compare all live actors with their fences."""
+        while True:
+            await self._flusher.returned.wait()
+            self._flusher.returned = anyio.Event()
+            live = [cell for cell in self._engine.cells() if cell.status is Status.LIVE]
+            for start in range(0, len(live), _FENCES):
+                await self._verify(live[start : start + _FENCES])
+
+    async def _verify(self, cells: list[Cell]) -> None:
+        try:
+            fences = await self._store.read([cell.key.fence for cell in cells])
+        except StoreUnavailableError:
+            self._flusher.returned.set()
+            await anyio.sleep(self._settings.sweep_seconds)
+            return
+        for cell, fence in zip(cells, fences, strict=True):
+            if isinstance(fence, dict):
+                owner = fence.get(b"owner", b"").decode()
+                revision = fence.get(b"rev", b"")
+                number = int(revision) if revision.isdigit() else None
+                self._engine.check_fence(cell, owner, number)
+            else:
+                self._engine.check_fence(cell, None, None)
+
+
+__all__ = ["Due", "Keeper"]

@@ -1,0 +1,504 @@
+"""The supervisor: what a host makes, starts, speaks to and closes."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any
+
+import anyio
+import attrs
+from anyio.lowlevel import checkpoint
+
+from gamegirl.actors import (
+    ActorRef,
+    Behaviour,
+    Fate,
+    GameGirlError,
+    InvalidInputError,
+    SupervisorClosedError,
+    WrongThreadError,
+)
+from gamegirl.actors import Stored as StoredValue
+from gamegirl.actors._mailbox import Envelope
+from gamegirl.actors.session import ClosedTurn, Session, SessionBehaviour, SessionRef
+from gamegirl.codec import check_id
+from gamegirl.supervisor._activator import Activator
+from gamegirl.supervisor._cell import Cell, Status
+from gamegirl.supervisor._clock import Clock
+from gamegirl.supervisor._engine import Crash, Engine
+from gamegirl.supervisor._events import EventHub, EventStream
+from gamegirl.supervisor._flusher import Flusher
+from gamegirl.supervisor._games import Games, SavedGame
+from gamegirl.supervisor._hosting import spawn
+from gamegirl.supervisor._keeper import Keeper
+from gamegirl.supervisor._log import log_event
+from gamegirl.supervisor._performer import Performer
+from gamegirl.supervisor._settings import Settings
+from gamegirl.supervisor._timers import Timers
+from gamegirl.supervisor._watchdog import Watchdog
+from gamegirl.supervisor.stores import ActorKey, Process, Store, open_store
+
+OnTurn = Callable[[ClosedTurn, Session], Awaitable["str | None"]]
+
+_YIELD_ASKS = 64
+_YIELD_SECONDS = 0.001
+"""A caller whose asks are answered at once yields to the loop after so many, or so long."""
+
+_LOOK_SECONDS = 0.005
+"""How often draining looks whether it is done."""
+
+_CLOSE_SECONDS = 5.0
+"""Beyond draining, closing the store may take so long."""
+
+
+@attrs.frozen
+class Statistics:
+    """What a supervisor has done since it started, and has to do now.
+
+    Attributes:
+        live: Actors in memory by kind.
+        handled: Messages.
+        unsettled: Accepted messages that are not settled.
+        commits: Settled commits.
+        batches: Store calls that took.
+        claims: Claims that were granted.
+        restarts: Crashes that were followed by a restart, or by failure.
+        working: Pieces of slow work (`on_turn`) that run or wait for their turn.
+    """
+
+    live: dict[str, int]
+    handled: int
+    unsettled: int
+    commits: int
+    batches: int
+    claims: int
+    restarts: int
+    working: int
+
+
+class Supervisor:
+    """Hosts the session actors of a program: spawns, restores, commits and restarts them.
+
+    Args:
+        store: A store, or its URL: `redis://`, `rediss://`, `unix://`, `sqlite:///path`,
+            `memory://`. None: `$GAMEGIRL_STORE`, else memory with one warning.
+        settings: Bounds, times and texts.
+        on_turn: Called for every closed turn, one at a time a channel; a text is recorded as the
+            turn's narrative, None leaves the recording to the host.
+        behaviours: Other kinds of actors that this supervisor hosts.
+        clock: Tells the time; another one makes time simulated.
+        randomness: Makes nonces and jitter; a seeded one makes runs repeat.
+
+    Example:
+        async with Supervisor("redis://localhost:6379/0", on_turn=narrate) as supervisor:
+            session = supervisor.session("1234")
+            await session.boot("Neon Catacombs")
+            pressed = await session.press("42", "Ana", "Open the door")
+    """
+
+    def __init__(
+        self,
+        store: Store | str | None = None,
+        *,
+        settings: Settings | None = None,
+        on_turn: OnTurn | None = None,
+        behaviours: Iterable[Behaviour[Any]] = (),
+        clock: Clock | None = None,
+        randomness: random.Random | None = None,
+    ) -> None:
+        self.settings = Settings() if settings is None else settings
+        if not isinstance(self.settings, Settings):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInputError(f"settings is a Settings, not {settings!r}")
+        if on_turn is not None and not callable(on_turn):
+            raise InvalidInputError(f"on_turn is an async function, not {on_turn!r}")
+        self._store = open_store(store)
+        self._clock = Clock() if clock is None else clock
+        self._random = random.Random(secrets.randbits(128)) if randomness is None else randomness
+        self._hub = EventHub(self.settings.events_max, log_event)
+        self._behaviour = SessionBehaviour(
+            self.settings,
+            on_turn=on_turn,
+            sleep=anyio.sleep,
+            jitter=lambda: self._random.uniform(0.5, 1.0),
+        )
+        self._behaviours = (self._behaviour, *behaviours)
+        self._games = Games(self._store, self._new_nonce)
+        self._started: anyio.Event | None = None
+        self._state = _State.NEW
+        self._failure: BaseException | None = None
+        self._thread = 0
+        self._asks = 0
+        self._yielded = 0.0
+        self._make_engine()
+
+    def _make_engine(self) -> None:
+        settings, clock = self.settings, self._clock
+        self._timers = Timers(clock)
+        self._engine = engine = Engine(
+            settings, self._behaviours, clock, self._random, self._hub, self._timers
+        )
+        self._watchdog = Watchdog(engine, clock, settings.commit_timeout_seconds)
+        self._flusher = Flusher(
+            engine, self._store, clock, self._watchdog, settings.flush_seconds
+        )
+        self._activator = Activator(engine, self._store, clock, self._timers)
+        self._keeper = Keeper(settings, engine, self._store, clock, self._timers, self._flusher)
+        engine.claims, engine.commits, engine.watch = self._activator, self._flusher, self._watchdog
+
+    def __repr__(self) -> str:
+        return f"<Supervisor {self._state} on {self._store!r}>"
+
+    # --- Hosting --------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the store and start working, in a task of the supervisor's own.
+
+        Raises:
+            StoreUnavailableError: The store can't be reached.
+            SupervisorClosedError: It was started before.
+        """
+        if self._state != _State.NEW:
+            raise SupervisorClosedError(
+                f"this supervisor is {self._state}: it can be started once, make another one"
+            )
+        self._state = _State.STARTING
+        self._thread = threading.get_ident()
+        self._started = anyio.Event()
+        self._stop = anyio.Event()
+        self._finished = anyio.Event()
+        self._task = spawn(self._own, "gamegirl.supervisor")
+        try:
+            await self._started.wait()
+        except BaseException:
+            await self.aclose()
+            raise
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    async def aclose(self) -> None:
+        """Drain and stop: what was accepted is committed, ownership is given up.
+
+        It is shielded from cancellation, takes `drain_seconds` and little more, and may be called
+        again, also from another task.
+
+        Raises:
+            SupervisorClosedError: The supervisor had failed; its cause is what went wrong.
+        """
+        if self._started is None:
+            self._state = _State.CLOSED
+            return
+        self._check_thread()
+        self._stop.set()
+        bound = self.settings.drain_seconds + _CLOSE_SECONDS + self.settings.commit_timeout_seconds
+        with anyio.move_on_after(bound, shield=True):
+            await self._finished.wait()
+        if self._failure is not None:
+            raise self._broken() from self._failure
+
+    async def __aenter__(self) -> Supervisor:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await self.aclose()
+        except SupervisorClosedError:
+            if error is None:
+                raise
+
+    async def _own(self) -> None:
+        assert self._started is not None
+        try:
+            await self._serve()
+        except Exception as error:
+            self._failure = error
+        finally:
+            self._state = _State.FAILED if self._failure is not None else _State.CLOSED
+            self._engine.shut(self._closed_error)
+            self._hub.close()
+            self._started.set()
+            self._finished.set()
+
+    async def _serve(self) -> None:
+        assert self._started is not None
+        settings, engine = self.settings, self._engine
+        # Events made outside of the loop belong to no backend yet; from here on there is one.
+        name = f"{os.getpid():x}-{self._new_nonce()}"
+        try:
+            await self._store.open(Process(name, settings.instance or ""), settings.lease_seconds)
+            async with anyio.create_task_group() as tasks:
+                engine.performer = Performer(
+                    tasks, settings.turn_handlers_max, engine.send, engine.crashed
+                )
+                for loop in (
+                    self._flusher.run,
+                    self._activator.run,
+                    self._timers.run,
+                    self._watchdog.run,
+                    self._keeper.renew,
+                    self._keeper.sweep,
+                    self._keeper.tidy,
+                    self._keeper.verify,
+                ):
+                    tasks.start_soon(loop)
+                self._state = _State.RUNNING
+                self._started.set()
+                await self._stop.wait()
+                self._state = _State.DRAINING
+                await self._drain()
+                tasks.cancel_scope.cancel()
+        finally:
+            with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+                await self._store.aclose()
+
+    async def _drain(self) -> None:
+        engine = self._engine
+        engine.performer.close()
+        self._flusher.hurry()
+        for cell in tuple(engine.cells()):
+            engine.end_waiters(cell, lambda: self._closed_error(Fate.NOT_EXECUTED))
+        with anyio.move_on_after(self.settings.drain_seconds):
+            while True:
+                left = False
+                for cell in tuple(engine.cells()):
+                    left = True
+                    if cell.backlog is None or not cell.backlog.queue:
+                        engine.release(cell)
+                if not left:
+                    return
+                await anyio.sleep(_LOOK_SECONDS)
+
+    def _closed_error(self, fate: Fate) -> GameGirlError:
+        return SupervisorClosedError(
+            f"this supervisor is {self._state}; what was accepted and is not answered must be "
+            "asked for again elsewhere",
+            fate=fate,
+        )
+
+    def _broken(self) -> SupervisorClosedError:
+        return SupervisorClosedError(
+            f"this supervisor has failed: {self._failure!r}; nothing runs in it any more"
+        )
+
+    def _check_thread(self) -> None:
+        if threading.get_ident() != self._thread and self._thread:
+            raise WrongThreadError(
+                "a supervisor is used from the thread and loop that started it; from elsewhere go "
+                "through a blocking portal (anyio.from_thread)"
+            )
+
+    def _check_open(self) -> None:
+        self._check_thread()
+        if self._state == _State.RUNNING:
+            return
+        if self._failure is not None:
+            raise self._broken() from self._failure
+        raise SupervisorClosedError(
+            f"this supervisor is {self._state}; use `async with` or await start() first"
+            if self._state == _State.NEW
+            else f"this supervisor is {self._state}: it takes no more messages"
+        )
+
+    # --- References -----------------------------------------------------------------------------
+
+    def session(self, channel_id: str) -> SessionRef:
+        """The channel's session, live or not, at once and without I/O.
+
+        Raises:
+            InvalidIdError: The id can't be one.
+        """
+        return SessionRef(
+            check_id(channel_id, "channel_id"), self, new_id=self._new_game_id,
+            new_nonce=self._new_nonce, rules=self._behaviour.rules,
+        )
+
+    def actor(self, kind: str, actor_id: str) -> ActorRef:
+        """An actor of a registered behaviour, live or not, at once and without I/O.
+
+        Raises:
+            InvalidIdError: The id can't be one.
+            InvalidInputError: No behaviour of this kind is registered.
+        """
+        self._engine.role(kind)
+        return ActorRef(kind, check_id(actor_id, "actor_id"), self)
+
+    def get(self, channel_id: str) -> SessionRef | None:
+        """The channel's session if it is live in this process, else None; without I/O."""
+        ref = self.session(channel_id)
+        cell = self._engine.find(self._behaviour.kind, channel_id)
+        return ref if cell is not None and cell.status is Status.LIVE else None
+
+    async def restore(self, channel_id: str) -> SessionRef | None:
+        """The channel's session, live or restored; None when no active game is stored."""
+        ref = self.session(channel_id)
+        return ref if (await ref.state()).active else None
+
+    async def release(self, channel_id: str, *, kind: str = SessionBehaviour.kind) -> None:
+        """Commit what the actor has, give up ownership and drop it from memory.
+
+        A message that arrives meanwhile activates it again. Releasing what isn't live does nothing.
+
+        Raises:
+            StoreUnavailableError: The store is late; it is released when the store is back.
+        """
+        self._check_open()
+        check_id(channel_id, "channel_id")
+        cell = self._engine.find(kind, channel_id)
+        if cell is None:
+            return
+        while cell.status in (Status.CLAIMING, Status.RECOVERING, Status.REWRITING) or (
+            cell.status is Status.LIVE and cell.backlog is not None and cell.backlog.queue
+        ):
+            await anyio.sleep(_LOOK_SECONDS)
+        envelope = self._engine.release(cell)
+        if envelope is not None:
+            await self._answer(cell, envelope)
+
+    async def revive(self, channel_id: str, *, kind: str = SessionBehaviour.kind) -> None:
+        """Start an actor again that had crashed too often."""
+        self._check_open()
+        cell = self._engine.find(kind, check_id(channel_id, "channel_id"))
+        if cell is not None:
+            self._engine.revive(cell)
+        await checkpoint()
+
+    # --- Games ----------------------------------------------------------------------------------
+
+    async def games(self) -> tuple[SavedGame, ...]:
+        """Every known game, sorted by name, then id."""
+        self._check_open()
+        return await self._games.all()
+
+    async def game(self, game_id: str) -> SavedGame | None:
+        """One known game, or None."""
+        self._check_open()
+        return await self._games.one(check_id(game_id, "game_id"))
+
+    async def forget(self, game_id: str) -> None:
+        """Delete a game that isn't active, with its save and its entry in the listing.
+
+        Raises:
+            UnknownGameError: There is no such game.
+            GameActiveError: It is being played.
+        """
+        self._check_open()
+        await self._games.forget(check_id(game_id, "game_id"))
+
+    # --- Observation ----------------------------------------------------------------------------
+
+    def events(self) -> EventStream:
+        """A stream of what happens from now on, as data; `async for` over it, then `close` it.
+
+        An observer that falls behind by more than `events_max` loses the oldest events and gets an
+        `EventsLost` with their number.
+        """
+        return self._hub.stream()
+
+    def statistics(self) -> Statistics:
+        """A snapshot of counts."""
+        engine = self._engine
+        performer = getattr(engine, "performer", None)
+        return Statistics(
+            live={kind: len(role.cells) for kind, role in engine.roles.items()},
+            handled=engine.handled,
+            unsettled=sum(
+                cell.backlog.unsettled for cell in engine.cells() if cell.backlog is not None
+            ),
+            commits=self._flusher.sent,
+            batches=self._flusher.batches,
+            claims=self._activator.claimed,
+            restarts=engine.restarts,
+            working=len(performer) if performer is not None else 0,
+        )
+
+    def crashes(self) -> tuple[Crash, ...]:
+        """The latest messages that made a handler raise, oldest first."""
+        return tuple(self._engine.crashes)
+
+    # --- What references use (`gamegirl.actors.Host`) --------------------------------------------
+
+    async def ask(self, kind: str, actor_id: str, message: object) -> Any:
+        """Enqueue a message and wait for its answer; `ActorRef.ask` says more."""
+        self._check_open()
+        engine = self._engine
+        role = engine.role(kind)
+        now = self._clock.now()
+        envelope = Envelope(message, now, role.behaviour.sender(message))
+        cell = engine.deliver(role, actor_id, envelope)
+        if not envelope.done:
+            return await self._answer(cell, envelope)
+        self._asks += 1
+        if self._asks >= _YIELD_ASKS or now - self._yielded > _YIELD_SECONDS:
+            self._asks = 0
+            await checkpoint()
+            self._yielded = self._clock.now()
+        if envelope.error is not None:
+            raise envelope.error
+        return envelope.reply
+
+    async def _answer(self, cell: Cell, envelope: Envelope) -> Any:
+        if not envelope.done:
+            signal = anyio.Event()
+            envelope.signal = signal
+            try:
+                await signal.wait()
+            except BaseException:
+                self._engine.abandon(cell.key, envelope)
+                raise
+        if envelope.error is not None:
+            raise envelope.error
+        return envelope.reply
+
+    def tell(self, kind: str, actor_id: str, message: object) -> None:
+        """Enqueue a message; `ActorRef.tell` says more."""
+        self._check_open()
+        role = self._engine.role(kind)
+        envelope = Envelope(message, self._clock.now(), role.behaviour.sender(message))
+        self._engine.deliver(role, actor_id, envelope)
+
+    def peek(self, kind: str, actor_id: str) -> Any | None:
+        """The live actor's own state, not to be changed; None if it isn't live."""
+        cell = self._engine.find(kind, actor_id)
+        return cell.state if cell is not None and cell.status is Status.LIVE else None
+
+    async def changes(self, kind: str, actor_id: str) -> AsyncIterator[None]:
+        """An item at once and after each committed change; what a slow reader misses is one."""
+        key = ActorKey(kind, actor_id)
+        while True:
+            self._check_open()
+            signal = self._engine.change_signal(key)
+            yield
+            await signal.wait()
+
+    async def read(self, keys: Sequence[str]) -> Sequence[StoredValue]:
+        """What the store holds in these keys now, whoever owns them."""
+        self._check_open()
+        return await self._store.read(keys)
+
+    def _new_nonce(self) -> str:
+        return f"{self._random.getrandbits(64):016x}"
+
+    def _new_game_id(self) -> str:
+        return f"{self._random.getrandbits(48):012x}"
+
+
+class _State:
+    """Where a supervisor stands, in words for people."""
+
+    NEW = "not started"
+    STARTING = "starting"
+    RUNNING = "running"
+    DRAINING = "draining"
+    CLOSED = "closed"
+    FAILED = "broken"

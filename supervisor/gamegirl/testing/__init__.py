@@ -1,0 +1,6 @@
+"""What tests of programs that embed the runtime need: a store that fails on command, and patience."""
+
+from gamegirl.testing._faulty import FaultyStore
+from gamegirl.testing._waiting import eventually
+
+__all__ = ["FaultyStore", "eventually"]
