@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -52,7 +52,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def redis_url(redis_server: str) -> str:
     """The URL of a real redis-server with an empty database."""
-    connect: Any = redis.Redis.from_url  # pyright: ignore[reportUnknownMemberType]
+    connect = cast("Any", redis.Redis).from_url
     with connect(redis_server) as client:
         client.flushall()
         client.script_flush()
