@@ -1,0 +1,189 @@
+"""The session as a behaviour: which rule answers which message, and what the runtime asks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeAlias
+
+from gamegirl.actors._behaviour import Behaviour, Decision, NeedsMore, Restored, Stored, Woken
+from gamegirl.actors._errors import SessionQuarantinedError
+from gamegirl.actors._writes import PatchHash, Write
+from gamegirl.actors.session import _games as games
+from gamegirl.actors.session import _messages as messages
+from gamegirl.actors.session import _turns as turns
+from gamegirl.actors.session._changes import Changes
+from gamegirl.actors.session._data import ClosedTurn, Session, Window
+from gamegirl.actors.session._journal import window_field
+from gamegirl.actors.session._keys import channel_keys, journal_key
+from gamegirl.actors.session._restore import restore
+from gamegirl.actors.session._rules import SessionRules
+from gamegirl.actors.session._state import SessionState
+from gamegirl.codec import GameGirlError
+
+OnTurn: TypeAlias = Callable[[ClosedTurn, Session], Awaitable[str | None]]
+"""What narrates a closed turn: its text, or None if the host records the turn itself."""
+
+
+class SessionBehaviour(Behaviour[SessionState]):
+    """The rules of a channel's game.
+
+    Args:
+        rules: Their numbers and texts.
+        on_turn: Gets every closed turn, one at a time; None: the host asks for them.
+        sleep: Waits for so many seconds, before a failed `on_turn` is tried again.
+        jitter: A factor for that time, about 1, so that many failed turns don't return together.
+    """
+
+    kind = "session"
+
+    def __init__(
+        self,
+        rules: SessionRules | None = None,
+        on_turn: OnTurn | None = None,
+        *,
+        sleep: Callable[[float], Awaitable[object]] | None = None,
+        jitter: Callable[[], float] = lambda: 1.0,
+    ) -> None:
+        self.rules = rules or SessionRules()
+        self._on_turn = on_turn
+        self._sleep = sleep
+        self._jitter = jitter
+
+    def initial(self, actor_id: str) -> SessionState:
+        """A channel that never had a game."""
+        return SessionState(actor_id)
+
+    def keys(self, actor_id: str) -> Sequence[str]:
+        """The replaced system's three keys and ours."""
+        return channel_keys(actor_id)
+
+    def restore(
+        self, actor_id: str, stored: Sequence[Stored], now: float
+    ) -> Restored[SessionState] | NeedsMore:
+        """Make the state from what is stored; never raises: see `SessionState.quarantine`."""
+        restored = restore(actor_id, stored, now, self.rules)
+        if isinstance(restored, Restored) and self._on_turn is not None:
+            changes = Changes(restored.state, self.rules, now)
+            turns.hand_out(changes)
+            handed = changes.decision()
+            decision = restored.decision
+            decision.writes = [*decision.writes, *handed.writes]
+            decision.effects = [*decision.effects, *handed.effects]
+        return restored
+
+    def handle(self, state: SessionState, message: Any, now: float) -> Decision:
+        """Decide about one message; an overdue window is closed before it."""
+        if state.quarantine and not isinstance(message, messages.Wipe):
+            return Decision(
+                error=SessionQuarantinedError(
+                    f"channel {state.channel_id!r} can't be used, and nothing stored is touched: "
+                    f"{state.quarantine}. Repair that key, or wipe the channel"
+                )
+            )
+        changes = Changes(state, self.rules, now)
+        turns.close_due(changes)
+        before = changes.size()
+        reply: Any = None
+        refusal: GameGirlError | None = None
+        delay = 0.0
+        try:
+            match message:
+                case messages.TurnFailed():
+                    delay = turns.failed(changes, message)
+                case Woken():
+                    pass
+                case _:
+                    reply = _RULES[type(message)](changes, message)
+        except GameGirlError as error:
+            if changes.size() != before:
+                raise RuntimeError("a rule refused after it had changed something") from error
+            refusal = error
+        if self._on_turn is not None:
+            turns.hand_out(changes, delay)
+        return changes.decision(reply, refusal)
+
+    def wake_at(self, state: SessionState) -> float | None:
+        """The first moment at which a press no longer counts in the open window."""
+        return None if state.window is None else math.nextafter(state.window.deadline, math.inf)
+
+    def due_at(self, state: SessionState) -> float | None:
+        """When the window closes, or since when a turn has waited for its narrative."""
+        wake_at = self.wake_at(state)
+        if wake_at is None and state.active:
+            for kept in state.unrecorded():
+                return kept.turn.closed_at
+        return wake_at
+
+    def may_release(self, state: SessionState) -> bool:
+        """Without a window, and without a turn that `on_turn` has to narrate."""
+        if state.window is not None:
+            return False
+        return self._on_turn is None or not state.active or not state.unrecorded()
+
+    def sender(self, message: Any) -> str | None:
+        """The player who presses or joins."""
+        if isinstance(message, (messages.Press, messages.Join)):
+            return message.user_id
+        return None
+
+    def repeats(self, state: SessionState, message: Any) -> bool:
+        """Whether it is a press that was answered before."""
+        return (
+            isinstance(message, messages.Press)
+            and message.press_id is not None
+            and state.answer(message.user_id, message.press_id) is not None
+        )
+
+    def shifted(self, state: SessionState, seconds: float) -> Sequence[Write]:
+        """Move the open window along with the host's clock."""
+        if state.window is None:
+            return ()
+        window = state.window
+        state.window = Window(window.opened_at + seconds, window.deadline + seconds)
+        field, value = window_field(state, state.window)
+        return (PatchHash(journal_key(state.channel_id), {field: value}),)
+
+    async def perform(self, work: Any) -> object | None:
+        """Have a turn narrated; the answer tells how that went."""
+        turn: ClosedTurn = work.turn
+        if self._on_turn is None:
+            return None
+        if work.delay and self._sleep is not None:
+            await self._sleep(work.delay * self._jitter())
+        try:
+            narrative: Any = await self._on_turn(turn, work.session)
+        except Exception as error:  # noqa: BLE001 - it comes back as a message
+            reason = f"{type(error).__name__}: {error}"
+            return messages.TurnFailed(turn.token, turn.attempt, reason)
+        if narrative is None or isinstance(narrative, str):
+            return messages.TurnNarrated(turn.token, turn.attempt, narrative)
+        reason = f"on_turn returned {type(narrative).__name__}, expected a text or None"
+        return messages.TurnFailed(turn.token, turn.attempt, reason)
+
+
+def _snapshot(changes: Changes, message: messages.ReadState) -> Session:
+    return changes.state.snapshot()
+
+
+_RULES: dict[type, Callable[[Changes, Any], Any]] = {
+    messages.Boot: games.boot,
+    messages.Exit: games.exit_game,
+    messages.Swap: games.swap,
+    messages.Load: games.load,
+    messages.Wipe: games.wipe,
+    messages.Join: turns.join,
+    messages.Press: turns.press,
+    messages.NextTurn: turns.next_turn,
+    messages.CloseWindow: turns.close_window,
+    messages.Record: turns.record,
+    messages.Narrate: turns.narrate,
+    messages.ReadHistory: turns.history,
+    messages.ReadRoster: turns.roster,
+    messages.SetCrown: turns.set_crown,
+    messages.ReadCrown: turns.crown,
+    messages.SetTitleScreen: turns.set_title_screen,
+    messages.Save: turns.save,
+    messages.ReadState: _snapshot,
+    messages.TurnNarrated: turns.narrated,
+}

@@ -1,0 +1,84 @@
+"""What one message has changed, gathered until its handler returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from gamegirl.actors._behaviour import Decision, Effect, Emit
+from gamegirl.actors._errors import GameActiveError
+from gamegirl.actors._writes import Drop, PatchHash, Require, Value, Write
+from gamegirl.actors.session._forms import full_forms
+from gamegirl.actors.session._keys import game_key, journal_key, turns_key
+from gamegirl.actors.session._rules import SessionRules
+from gamegirl.actors.session._state import SessionState
+from gamegirl.codec import GameGirlError
+
+
+@attrs.define
+class Changes:
+    """Writes, conditions and effects of one message, in order.
+
+    The full forms are made once, at the end, however many rules asked for them.
+    """
+
+    state: SessionState
+    rules: SessionRules
+    now: float
+    writes: list[Write] = attrs.field(factory=list)
+    requires: list[Require] = attrs.field(factory=list)
+    effects: list[Effect] = attrs.field(factory=list)
+    forms: bool = False
+    turns: dict[str, Value] = attrs.field(factory=dict)
+    turns_gone: list[str] = attrs.field(factory=list)
+
+    def write(self, *writes: Write) -> None:
+        """Put writes after those that are there."""
+        self.writes += writes
+
+    def journal(self, *fields: tuple[str, Value]) -> None:
+        """Put fields into the journal."""
+        self.writes.append(PatchHash(journal_key(self.state.channel_id), dict(fields)))
+
+    def clear_journal(self) -> None:
+        """Empty the journal, if there is anything in it."""
+        state = self.state
+        if state.journal:
+            self.writes.append(Drop(journal_key(state.channel_id)))
+        state.journal = 0
+        state.joins.clear()
+
+    def full(self) -> None:
+        """Write the full forms; without an open window they hold all that the journal does."""
+        self.forms = True
+        if self.state.window is None:
+            self.clear_journal()
+
+    def emit(self, event: object) -> None:
+        """Tell the observers."""
+        self.effects.append(Emit(event))
+
+    def effect(self, effect: Effect) -> None:
+        """Have something done outside."""
+        self.effects.append(effect)
+
+    def require_holder(self, game_id: str, holder: str | None, message: str) -> None:
+        """Commit only if the game is held as we think, else refuse with `GameActiveError`."""
+        error = GameActiveError(message)
+        self.requires.append(Require(game_key(game_id), "holder", holder, error))
+
+    def size(self) -> int:
+        """How much has been gathered, to see whether anything was added."""
+        return len(self.writes) + len(self.requires) + len(self.turns) + self.forms
+
+    def decision(self, reply: Any = None, error: GameGirlError | None = None) -> Decision:
+        """All of it."""
+        writes: Sequence[Write] = self.writes
+        if self.turns or self.turns_gone:
+            key = turns_key(self.state.channel_id)
+            writes = [*writes, PatchHash(key, self.turns, tuple(self.turns_gone))]
+        if self.forms:
+            writes = [*writes, *full_forms(self.state, self.rules)]
+        return Decision(reply, writes, self.effects, error, self.requires)

@@ -1,0 +1,284 @@
+"""What callers see of a session: frozen snapshots and results."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import Enum
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+
+from gamegirl.actors._errors import InvalidInputError
+from gamegirl.actors.session._rules import SessionRules
+
+_TOKEN = re.compile(r"(?s)(.{1,200}):([0-9]{1,15})")
+
+NOBODY = "Stargazer"
+"""The crown's name while no player holds it: the narrator's own."""
+
+UNKNOWN = "Unknown"
+"""The crown's name while it is held by somebody who isn't on the roster."""
+
+
+def _frozen(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A read-only copy, in the same order."""
+    return MappingProxyType(dict(mapping))
+
+
+class ActivityTier(Enum):
+    """How recently a player was active."""
+
+    ACTIVE = "active"
+    """In the last two turns or the last 15 minutes."""
+
+    IDLE = "idle"
+    """In the last five turns or the last hour."""
+
+    DORMANT = "dormant"
+    """Longer ago: left out of prompts, pictures and required choices."""
+
+
+@attrs.frozen
+class Player:
+    """Somebody who joined the game.
+
+    Attributes:
+        user_id: The chat platform's id.
+        user_name: The name they joined with.
+        joined_turn: The game's turn number then.
+        last_active: When they last joined or pressed, in epoch seconds.
+        last_active_turn: The game's turn number then.
+        consecutive_skips: So many turns in a row were closed without a choice of theirs.
+    """
+
+    user_id: str
+    user_name: str
+    joined_turn: int = 0
+    last_active: float = 0.0
+    last_active_turn: int = 0
+    consecutive_skips: int = 0
+
+    def tier(self, turn_number: int, now: float) -> ActivityTier:
+        """How recently they were active, seen from this turn and moment (epoch seconds)."""
+        turns = turn_number - self.last_active_turn
+        seconds = now - self.last_active
+        if turns <= 2 or seconds <= 900:
+            return ActivityTier.ACTIVE
+        if turns <= 5 or seconds <= 3600:
+            return ActivityTier.IDLE
+        return ActivityTier.DORMANT
+
+
+@attrs.frozen
+class TurnRecord:
+    """An entry of the history.
+
+    Attributes:
+        turn: The turn's number.
+        choices: User id to choice.
+        narrative_summary: The beginning of what the narrator told.
+        timestamp: When it was recorded, in epoch seconds.
+    """
+
+    turn: int
+    choices: Mapping[str, str] = attrs.field(converter=_frozen)
+    narrative_summary: str = ""
+    timestamp: float = 0.0
+
+
+@attrs.frozen
+class Window:
+    """The countdown of a turn, in epoch seconds."""
+
+    opened_at: float
+    deadline: float
+
+
+@attrs.frozen
+class TurnToken:
+    """Names a turn of one game, for instance in a button's custom id.
+
+    Example:
+        >>> str(TurnToken("0123456789ab", 7))
+        '0123456789ab:7'
+        >>> TurnToken.parse("0123456789ab:7").turn
+        7
+    """
+
+    game_id: str
+    turn: int
+
+    def __str__(self) -> str:
+        return f"{self.game_id}:{self.turn}"
+
+    @classmethod
+    def parse(cls, text: str) -> TurnToken:
+        """Read what `str()` gave.
+
+        Raises:
+            InvalidInputError: It isn't a token's text.
+        """
+        given: Any = text
+        match = _TOKEN.fullmatch(given) if isinstance(given, str) else None
+        if match is None:
+            raise InvalidInputError(f"{text!r:.100} is no turn token: expected `game id:turn`")
+        return cls(match[1], int(match[2]))
+
+
+@attrs.frozen
+class ClosedTurn:
+    """A closed window: its number and the choices harvested from it.
+
+    Attributes:
+        channel_id: Where it was played.
+        game_id: Whose turn it is.
+        turn: Its number.
+        choices: User id to choice, in the order in which the players first pressed.
+        names: User id to name, of those who chose.
+        crown_holder: The co-narrator's user id when the window closed, or None.
+        opened_at: When the first press came, in epoch seconds.
+        closed_at: When it closed, in epoch seconds.
+        attempt: How often it was handed out to `on_turn`.
+    """
+
+    channel_id: str
+    game_id: str
+    turn: int
+    choices: Mapping[str, str] = attrs.field(converter=_frozen)
+    names: Mapping[str, str] = attrs.field(converter=_frozen)
+    crown_holder: str | None
+    opened_at: float
+    closed_at: float
+    attempt: int = 0
+
+    @property
+    def token(self) -> TurnToken:
+        """The turn's name, to record it by."""
+        return TurnToken(self.game_id, self.turn)
+
+    def format_choices(self) -> str:
+        """One line `name: choice` a player, the crown holder's marked; empty without choices."""
+        return "\n".join(
+            f"{'👑 ' if user_id == self.crown_holder else ''}"
+            f"{self.names.get(user_id, UNKNOWN)}: {' '.join(choice.splitlines())}"
+            for user_id, choice in self.choices.items()
+        )
+
+
+@attrs.frozen
+class Session:
+    """A snapshot of a channel's game.
+
+    Attributes:
+        game_id: Empty if the channel never had a game.
+        game_name: Its title.
+        channel_id: Where it runs.
+        active: Whether it is being played; else it is what the channel played last.
+        turn_number: So many windows have closed.
+        title_screen_url: Empty for the default.
+        crown_holder: The co-narrator's user id, or None.
+        players: User id to player, in joining order.
+        pending_choices: User id to choice, in the order in which the players first pressed.
+        window: The open window, if any.
+        closed_turns: Closed and not yet recorded, oldest first.
+    """
+
+    game_id: str
+    game_name: str
+    channel_id: str
+    active: bool
+    turn_number: int
+    title_screen_url: str
+    crown_holder: str | None
+    players: Mapping[str, Player] = attrs.field(converter=_frozen)
+    pending_choices: Mapping[str, str] = attrs.field(converter=_frozen)
+    window: Window | None
+    closed_turns: tuple[ClosedTurn, ...]
+
+
+@attrs.frozen
+class Pressed:
+    """A press that was accepted.
+
+    Attributes:
+        game_id: The game it counts in.
+        turn: The number of the turn it counts in.
+        opened: Whether it opened the turn's window: true exactly once a turn.
+        remaining: Seconds until the window closes.
+        deadline: When it closes, in epoch seconds.
+        token: The turn's name.
+    """
+
+    game_id: str
+    turn: int
+    opened: bool
+    remaining: float
+    deadline: float
+    token: TurnToken = attrs.field(
+        default=attrs.Factory(lambda self: TurnToken(self.game_id, self.turn), takes_self=True)
+    )
+
+
+@attrs.frozen
+class Crown:
+    """Who co-narrates: one player, or nobody (then the narrator is alone)."""
+
+    user_id: str | None
+    name: str
+
+    def held_by(self, user_id: str) -> bool:
+        """Whether this user holds it; false for everyone while nobody does."""
+        return self.user_id is not None and self.user_id == user_id
+
+
+@attrs.frozen
+class Booted:
+    """A game that was started or loaded."""
+
+    channel_id: str
+    game_id: str
+    game_name: str
+    title_screen_url: str
+    _rules: SessionRules = attrs.field(factory=SessionRules, repr=False, eq=False)
+
+    def banner(self) -> str:
+        """The title screen, as plain text for a chat message."""
+        return self._rules.boot_banner.format(
+            title_screen_url=self.title_screen_url or self._rules.default_title_screen_url,
+            engine_name=self._rules.engine_name,
+            game_name=self.game_name,
+            game_id=self.game_id,
+            channel_id=self.channel_id,
+        )
+
+
+@attrs.frozen
+class Ejected:
+    """A game that was saved and has left its channel."""
+
+    channel_id: str
+    game_id: str
+    game_name: str
+    turn_number: int
+    players: int
+    _rules: SessionRules = attrs.field(factory=SessionRules, repr=False, eq=False)
+
+    def banner(self) -> str:
+        """The farewell, as plain text for a chat message."""
+        return self._rules.exit_banner.format(
+            game_name=self.game_name,
+            game_id=self.game_id,
+            turn_number=self.turn_number,
+            players=self.players,
+            channel_id=self.channel_id,
+        )
+
+
+@attrs.frozen
+class Swapped:
+    """A hot-swap: what was ejected (None: nothing ran) and what was booted."""
+
+    ejected: Ejected | None
+    booted: Booted

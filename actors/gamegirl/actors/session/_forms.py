@@ -1,0 +1,311 @@
+"""The full forms of a session: the replaced system's JSON and hash, and our notes about them.
+
+A *form* here is what one stored key says of a game, with None for what it doesn't say. Its digest
+is taken over the known fields in our own spelling, so that another spelling of the same content is
+the same content, while any change by the replaced system shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from gamegirl.actors._behaviour import Quarantined
+from gamegirl.actors._writes import PatchHash, PutHash, PutText, Value, Write
+from gamegirl.actors.session._data import Player
+from gamegirl.actors.session._keys import INDEX_KEY, hash_key, json_key, meta_key
+from gamegirl.actors.session._parts import (
+    NUMBER_MAX,
+    fault,
+    flag_of,
+    mapping_of,
+    player_of,
+    player_to_plain,
+    text_of,
+    texts_of,
+    whole_of,
+)
+from gamegirl.actors.session._rules import SessionRules
+from gamegirl.actors.session._state import SessionState
+from gamegirl.codec import CodecError, decode_json, encode_json
+
+SCHEMA = 1
+"""The version of our own keys. What says a higher one is left alone."""
+
+_JSON_FIELDS = frozenset(
+    (
+        "game_id",
+        "game_name",
+        "channel_id",
+        "active",
+        "turn_number",
+        "title_screen_url",
+        "crown_holder",
+        "players",
+    )
+)
+_HASH_FIELDS = _JSON_FIELDS | {"pending_choices", "countdown_started"}
+_WHOLE = re.compile(r"[0-9]{1,15}")
+
+
+@attrs.define
+class Form:
+    """What one stored form says.
+
+    Attributes:
+        crown_holder: Empty for nobody.
+        pending: Only the hash has it.
+        undated: Whether a player had no `last_active`.
+        malformed: Players that could not be read.
+    """
+
+    game_id: str | None = None
+    game_name: str | None = None
+    active: bool | None = None
+    turn_number: int | None = None
+    title_screen_url: str | None = None
+    crown_holder: str | None = None
+    players: dict[str, Player] | None = None
+    player_extras: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+    pending: dict[str, str] | None = None
+    extras: dict[str, Any] = attrs.field(factory=dict)
+    undated: bool = False
+    malformed: list[Quarantined] = attrs.field(factory=list)
+
+    def digest(self) -> str:
+        """The digest of what it says."""
+        players = None if self.players is None else _players_to_bytes(self.players, {})
+        return _digest(_head(self), players, self.pending)
+
+
+def digest_of(*parts: bytes) -> str:
+    """A short digest of bytes."""
+    return hashlib.blake2b(b"\0".join(parts), digest_size=12).hexdigest()
+
+
+def digest_of_hash(fields: Mapping[str, Value]) -> str:
+    """A digest of a hash as stored, whatever the order of its fields."""
+    return digest_of(*(part for pair in sorted(_bytes_pairs(fields)) for part in pair))
+
+
+def full_forms(state: SessionState, rules: SessionRules) -> list[Write]:
+    """Writes of everything but the history, the journal and the closed turns."""
+    channel_id = state.channel_id
+    extras = state.extras
+    players = _players_to_bytes(state.players, extras.players if extras else {})
+    bare = _players_to_bytes(state.players, {}) if extras and extras.players else players
+    pending = state.pending()
+    text = json_text(state, players)
+    fields: dict[str, Value] = dict(extras.hash) if extras else {}
+    fields |= {
+        "game_id": state.game_id,
+        "game_name": state.game_name,
+        "channel_id": channel_id,
+        "active": "1" if state.active else "0",
+        "turn_number": str(state.turn_number),
+        "title_screen_url": state.title_screen_url,
+        "crown_holder": state.crown_holder or "",
+        "players": players,
+        "pending_choices": encode_json(pending),
+        "countdown_started": "0.0",
+    }
+    head = _head(state)
+    return [
+        PutText(json_key(channel_id), text),
+        PutHash(hash_key(channel_id), fields, rules.hash_ttl_seconds),
+        notes(
+            state,
+            json=_digest(head, bare, None),
+            json_raw=digest_of(text),
+            hash=_digest(head, bare, pending),
+            hash_raw=digest_of_hash(fields),
+        ),
+        index_entry(state),
+    ]
+
+
+def json_text(state: SessionState, players: bytes | None = None) -> bytes:
+    """The JSON form."""
+    extras = state.extras
+    if players is None:
+        players = _players_to_bytes(state.players, extras.players if extras else {})
+    head: dict[str, Any] = {
+        "game_id": state.game_id,
+        "game_name": state.game_name,
+        "channel_id": state.channel_id,
+        "active": state.active,
+        "turn_number": state.turn_number,
+        "title_screen_url": state.title_screen_url,
+        "crown_holder": state.crown_holder,
+    }
+    if extras:
+        head |= extras.json
+    return encode_json(head)[:-1] + b',"players":' + players + b"}"
+
+
+def notes(state: SessionState, **digests: str) -> Write:
+    """What is noted beside the forms: whose they are and what they held when we last saw them."""
+    return PutHash(
+        meta_key(state.channel_id),
+        {
+            "schema": str(SCHEMA),
+            "game": state.game_id,
+            "saved": state.saved,
+            "history": digest_of(*state.records),
+            **digests,
+        },
+    )
+
+
+def index_entry(state: SessionState) -> Write:
+    """The game's entry in the listing of all games."""
+    entry = encode_json(
+        {
+            "game_name": state.game_name,
+            "channel_id": state.channel_id,
+            "turn_number": state.turn_number,
+            "active": state.active,
+            "title_screen_url": state.title_screen_url,
+        }
+    )
+    return PatchHash(INDEX_KEY, {state.game_id: entry})
+
+
+def json_form(data: bytes | str, key: str, now: float) -> Form:
+    """Read the JSON form; raises `CodecError` if it can't serve."""
+    plain = mapping_of(decode_json(data, lenient=True), "")
+    form = Form()
+    for name in plain:
+        if name not in _JSON_FIELDS and _keepable(form, key, name, plain[name]):
+            form.extras[name] = plain[name]
+    for name, read in _READERS:
+        if name in plain:
+            setattr(form, name, read(plain[name], name))
+    if "crown_holder" in plain:
+        crown_holder = plain["crown_holder"]
+        form.crown_holder = "" if crown_holder is None else text_of(crown_holder, "crown_holder")
+    if "players" in plain:
+        _read_players(form, plain["players"], key, now)
+    return form
+
+
+def hash_form(fields: dict[str, str], key: str, now: float) -> Form:
+    """Read the hash form; raises `CodecError` if it can't serve."""
+    form = Form(
+        game_id=fields.get("game_id"),
+        game_name=fields.get("game_name"),
+        title_screen_url=fields.get("title_screen_url"),
+        crown_holder=fields.get("crown_holder"),
+        extras={name: fields[name] for name in fields if name not in _HASH_FIELDS},
+    )
+    if "active" in fields:
+        if fields["active"] not in ("0", "1"):
+            raise fault("active", "expected 0 or 1")
+        form.active = fields["active"] == "1"
+    if "turn_number" in fields:
+        if not _WHOLE.fullmatch(fields["turn_number"]):
+            raise fault("turn_number", f"expected a whole number from 0 below {NUMBER_MAX}")
+        form.turn_number = int(fields["turn_number"])
+    if "players" in fields:
+        _read_players(form, _inner(fields, "players"), key, now)
+    if "pending_choices" in fields:
+        form.pending = texts_of(_inner(fields, "pending_choices"), "pending_choices")
+    return form
+
+
+_READERS = (
+    ("game_id", text_of),
+    ("game_name", text_of),
+    ("active", flag_of),
+    ("turn_number", whole_of),
+    ("title_screen_url", text_of),
+)
+
+
+def _inner(fields: dict[str, str], name: str) -> Any:
+    try:
+        return decode_json(fields[name], lenient=True)
+    except CodecError as error:
+        raise fault(name, "; ".join(str(one) for one in error.faults)) from error
+
+
+def _read_players(form: Form, plain: Any, key: str, now: float) -> None:
+    players: dict[str, Player] = {}
+    for user_id, fields in mapping_of(plain, "players").items():
+        path = f"players.{user_id}"
+        try:
+            text_of(user_id, path)
+            player, extras = player_of(user_id, fields, path, now)
+        except CodecError as error:
+            reason = "; ".join(str(one) for one in error.faults)
+            form.malformed.append(Quarantined(key, encode_loosely({user_id: fields}), reason))
+            continue
+        players[user_id] = player
+        extras = {n: v for n, v in extras.items() if _keepable(form, key, f"{path}.{n}", v)}
+        if extras:
+            form.player_extras[user_id] = extras
+        if "last_active" not in fields:
+            form.undated = True
+    form.players = players
+
+
+def _keepable(form: Form, key: str, path: str, value: Any) -> bool:
+    """Whether an unknown field can be written again; if not, it is put aside."""
+    try:
+        encode_json([path, value])
+    except CodecError as error:
+        reason = f"{path!a}: " + "; ".join(str(one) for one in error.faults)
+        form.malformed.append(Quarantined(key, encode_loosely({path: value}), reason))
+        return False
+    return True
+
+
+def encode_loosely(plain: Any) -> bytes:
+    """JSON of a value for somebody to look at, also if it has half surrogate pairs in it."""
+    try:
+        return encode_json(plain)
+    except CodecError:
+        return ascii(plain).encode()
+
+
+def _players_to_bytes(
+    players: Mapping[str, Player], extras: Mapping[str, Mapping[str, Any]]
+) -> bytes:
+    plain = {user_id: player_to_plain(player) for user_id, player in players.items()}
+    for user_id, fields in extras.items():
+        if user_id in plain:
+            plain[user_id] |= fields
+    return encode_json(plain)
+
+
+def _head(form: Form | SessionState) -> bytes:
+    crown_holder = form.crown_holder
+    if isinstance(form, SessionState):
+        crown_holder = crown_holder or ""
+    return encode_json(
+        [
+            form.game_id,
+            form.game_name,
+            form.active,
+            form.turn_number,
+            form.title_screen_url,
+            crown_holder,
+        ]
+    )
+
+
+def _digest(head: bytes, players: bytes | None, pending: Mapping[str, str] | None) -> str:
+    return digest_of(
+        head,
+        b"-" if players is None else players,
+        b"-" if pending is None else encode_json(dict(pending)),
+    )
+
+
+def _bytes_pairs(fields: Mapping[str, Value]) -> Iterable[tuple[bytes, bytes]]:
+    for key, value in fields.items():
+        yield key.encode(), value.encode() if isinstance(value, str) else value

@@ -1,0 +1,206 @@
+"""The journal (what happened since the last full form) and the closed turns, as small fields.
+
+A press writes two or three fields of the journal, whatever the size of the roster. Hashes lose
+their order in the store, so every entry is numbered. All entries say how things are, not how they
+changed, so applying one twice, or to a form that has it already, changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from gamegirl.actors._writes import PatchHash, Value, Write
+from gamegirl.actors.session._data import Player, Pressed, Window
+from gamegirl.actors.session._keys import journal_key, turns_key
+from gamegirl.actors.session._parts import (
+    answer_of,
+    answer_to_plain,
+    fault,
+    kept_of,
+    kept_to_plain,
+    list_of,
+    seconds_of,
+    text_of,
+    whole_of,
+)
+from gamegirl.actors.session._state import Choice, KeptTurn, SessionState
+from gamegirl.codec import decode_json, encode_json, escape_id, unescape_id
+
+_WINDOW = "w"
+_CHOICE_BYTES = 8
+"""What a choice takes in a record beside its texts: quotes, colon, comma."""
+
+
+def window_field(state: SessionState, window: Window) -> tuple[str, bytes]:
+    """The open window, and of which turn it is."""
+    plain = [window.opened_at, window.deadline, state.turn_number + 1, state.game_id]
+    return _WINDOW, encode_json(plain)
+
+
+def press_field(player: Player, choice: Choice) -> tuple[str, bytes]:
+    """A player's latest choice, at the place of their first."""
+    plain = [choice.sequence, choice.text, player.user_name, player.last_active]
+    return f"p:{escape_id(player.user_id)}", encode_json(plain)
+
+
+def join_field(player: Player, sequence: int) -> tuple[str, bytes]:
+    """A player's joining or coming back."""
+    plain = [sequence, player.user_name, player.last_active]
+    return f"j:{escape_id(player.user_id)}", encode_json(plain)
+
+
+def answer_field(user_id: str, press_id: str, answer: Pressed) -> tuple[str, bytes]:
+    """What a press was answered."""
+    return (
+        f"i:{escape_id(user_id)}:{escape_id(press_id)}",
+        encode_json(answer_to_plain(answer)),
+    )
+
+
+def choice_bytes(user_id: str, text: str) -> int:
+    """What a choice takes in a record."""
+    return len(encode_json(user_id)) + len(encode_json(text)) + _CHOICE_BYTES
+
+
+def whole_journal(state: SessionState) -> Write:
+    """The whole journal of a state with an open window, for a key that holds none."""
+    assert state.window is not None
+    fields: dict[str, Value] = dict([window_field(state, state.window)])
+    fields |= [
+        press_field(state.players[user_id], choice) for user_id, choice in state.choices.items()
+    ]
+    fields |= [
+        answer_field(user_id, press_id, answer)
+        for user_id, by_press in state.answers.items()
+        for press_id, answer in by_press.items()
+    ]
+    return PatchHash(journal_key(state.channel_id), fields)
+
+
+def turn_field(kept: KeptTurn) -> tuple[str, bytes]:
+    """A closed turn."""
+    return str(kept.turn.turn), encode_json(kept_to_plain(kept))
+
+
+def attempt_field(turn: int) -> str:
+    """Where it is counted how often a turn was handed out."""
+    return f"a:{turn}"
+
+
+def whole_turns(state: SessionState) -> list[Write]:
+    """All closed turns, for a key that holds none."""
+    if not state.turns:
+        return []
+    return [PatchHash(turns_key(state.channel_id), dict(turns_fields(state)))]
+
+
+def turns_fields(state: SessionState) -> dict[str, Value]:
+    """All closed turns, as fields."""
+    fields: dict[str, Value] = {}
+    for turn, kept in state.turns.items():
+        name, value = turn_field(kept)
+        fields[name] = value
+        if not kept.recorded and kept.turn.attempt:
+            fields[attempt_field(turn)] = str(kept.turn.attempt)
+    return fields
+
+
+def apply_turns(state: SessionState, fields: Mapping[str, str]) -> None:
+    """Put stored closed turns into the state."""
+    for turn in sorted(int(name) for name in fields if name.isdecimal() and name.isascii()):
+        attempt = fields.get(attempt_field(turn), "0")
+        if not attempt.isdecimal():
+            raise fault(f"turns.{attempt_field(turn)}", "expected a whole number")
+        state.turns[turn] = kept_of(
+            decode_json(fields[str(turn)]), state.channel_id, state.game_id, turn, int(attempt)
+        )
+    for name in fields:
+        number = name.removeprefix("a:")
+        if not (number.isdecimal() and int(number) in state.turns):
+            raise fault(f"turns.{name!a}", "unknown field")
+
+
+@attrs.define
+class _Entry:
+    sequence: int
+    user_id: str
+    name: str
+    stamp: float
+    choice: str | None
+
+
+def apply_journal(state: SessionState, fields: Mapping[str, str]) -> None:
+    """Do again what the journal says to a state that is as the last full form says."""
+    entries: list[_Entry] = []
+    answers: list[tuple[str, str, str]] = []
+    for name, value in fields.items():
+        match name.split(":"):
+            case ["w"]:
+                _open(state, value)
+            case ["p", user]:
+                sequence, choice, user_name, stamp = list_of(decode_json(value), name, 4)
+                entry = _entry(name, user, sequence, user_name, stamp)
+                entry.choice = text_of(choice, name)
+                entries.append(entry)
+            case ["j", user]:
+                entries.append(_entry(name, user, *list_of(decode_json(value), name, 3)))
+            case ["i", user, press]:
+                answers.append((unescape_id(user), unescape_id(press), value))
+            case _:
+                raise fault(ascii(name), "unknown journal entry")
+    entries.sort(key=lambda entry: entry.sequence)
+    for entry in entries:
+        _apply(state, entry)
+    if state.window is None and (state.choices or answers):
+        raise fault(_WINDOW, "presses without a window")
+    for user_id, press_id, value in answers:
+        answer = answer_of(decode_json(value), f"i:{user_id}", state.game_id, state.turn_number + 1)
+        state.answers.setdefault(user_id, {})[press_id] = answer
+    if entries:
+        state.journal = entries[-1].sequence + 1
+
+
+def refresh(player: Player, turn_number: int, now: float, *, pressed: bool) -> Player:
+    """A player who was just active."""
+    return Player(
+        player.user_id,
+        player.user_name,
+        player.joined_turn,
+        max(player.last_active, now),
+        turn_number,
+        0 if pressed else player.consecutive_skips,
+    )
+
+
+def _open(state: SessionState, value: str) -> None:
+    opened_at, deadline, turn, game_id = list_of(decode_json(value), _WINDOW, 4)
+    if game_id != state.game_id or turn != state.turn_number + 1:
+        raise fault(_WINDOW, "the window of another turn")
+    state.window = Window(seconds_of(opened_at, _WINDOW), seconds_of(deadline, _WINDOW))
+
+
+def _entry(path: str, user: str, sequence: object, name: object, stamp: object) -> _Entry:
+    return _Entry(
+        whole_of(sequence, path),
+        unescape_id(user),
+        text_of(name, path),
+        seconds_of(stamp, path),
+        None,
+    )
+
+
+def _apply(state: SessionState, entry: _Entry) -> None:
+    turn, user_id = state.turn_number, entry.user_id
+    pressed = entry.choice is not None
+    player = state.players.get(user_id)
+    if player is None:
+        state.players[user_id] = Player(user_id, entry.name, turn, entry.stamp, turn)
+    else:
+        state.players[user_id] = refresh(player, turn, entry.stamp, pressed=pressed)
+    if entry.choice is None:
+        state.joins[user_id] = entry.sequence
+    else:
+        state.choices[user_id] = Choice(entry.sequence, entry.choice)
+        state.choices_bytes += choice_bytes(user_id, entry.choice)

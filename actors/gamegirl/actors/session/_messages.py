@@ -1,0 +1,188 @@
+"""What a session is asked: one class an operation, as plain data.
+
+What a handler can't make itself (ids, nonces, what other keys hold) comes in the message, so that
+the same message gives the same decision in every run.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from gamegirl.actors._behaviour import Stored
+from gamegirl.actors.session._data import ClosedTurn, Session, TurnToken
+
+
+@attrs.frozen
+class Boot:
+    """Start an empty game."""
+
+    game_name: str
+    title_screen_url: str
+    game_id: str
+    nonce: str
+
+
+@attrs.frozen
+class Join:
+    """Put a player on the roster, or refresh them."""
+
+    user_id: str
+    user_name: str
+
+
+@attrs.frozen
+class Press:
+    """Choose; `turn` and `game_id` say in which turn it must count, if not None."""
+
+    user_id: str
+    user_name: str
+    choice: str
+    turn: int | None = None
+    game_id: str | None = None
+    press_id: str | None = None
+
+
+@attrs.frozen
+class NextTurn:
+    """Wait for a closed turn above `after`; `game_id` is the waiter's game once it waits."""
+
+    after: int | None = None
+    game_id: str | None = None
+
+
+@attrs.frozen
+class CloseWindow:
+    """Close the open window now; without one, a turn without choices if `empty`."""
+
+    empty: bool = False
+
+
+@attrs.frozen
+class Record:
+    """Put a closed turn into the history; without a game id, of the running game."""
+
+    turn: int
+    game_id: str | None
+    narrative: str
+
+
+@attrs.frozen
+class Narrate:
+    """Put a narrative without a turn into the history."""
+
+    narrative: str
+
+
+@attrs.frozen
+class ReadHistory:
+    """The latest records."""
+
+    count: int
+
+
+@attrs.frozen
+class ReadRoster:
+    """Everyone with their tier; or those who aren't dormant."""
+
+    active_only: bool = False
+
+
+@attrs.frozen
+class SetCrown:
+    """Give the crown to a user, or to nobody."""
+
+    user_id: str | None
+
+
+@attrs.frozen
+class ReadCrown:
+    """Who holds the crown."""
+
+
+@attrs.frozen
+class SetTitleScreen:
+    """Replace the title screen; empty: the default."""
+
+    url: str
+
+
+@attrs.frozen
+class ReadState:
+    """A snapshot."""
+
+
+@attrs.frozen
+class Save:
+    """Write the full forms now."""
+
+
+@attrs.frozen
+class Exit:
+    """Save the game and take it out of its channel."""
+
+    nonce: str
+
+
+@attrs.frozen
+class Swap:
+    """Exit what runs, boot another, in one commit."""
+
+    game_name: str
+    title_screen_url: str
+    game_id: str
+    nonce: str
+
+
+@attrs.frozen
+class Load:
+    """Load a save; `found` is what the store holds of it (see `found_keys`).
+
+    Attributes:
+        game_id: Which game.
+        nonce: For the save of what is displaced.
+        game: The game's own key.
+        entry: Its entry in the index, or None.
+        channel_id: The channel that the entry names, if its keys were read.
+        channel: What that channel's keys hold.
+    """
+
+    game_id: str
+    nonce: str
+    game: Stored = None
+    entry: bytes | str | None = None
+    channel_id: str | None = None
+    channel: tuple[Stored, ...] = ()
+
+
+@attrs.frozen
+class Wipe:
+    """Delete what the channel stores; `keep_game`: but not the game, which is elsewhere by now."""
+
+    keep_game: bool = False
+
+
+@attrs.frozen
+class HandOut:
+    """Work, not a message: give a turn to `on_turn`, after a delay in seconds."""
+
+    turn: ClosedTurn
+    session: Session
+    delay: float = 0.0
+
+
+@attrs.frozen
+class TurnNarrated:
+    """`on_turn` returned; None: the host records the turn itself."""
+
+    token: TurnToken
+    attempt: int
+    narrative: str | None
+
+
+@attrs.frozen
+class TurnFailed:
+    """`on_turn` raised, or returned something that is neither a text nor None."""
+
+    token: TurnToken
+    attempt: int
+    reason: str

@@ -1,0 +1,266 @@
+"""The parts that stored forms are made of: players, records, answers, closed turns.
+
+Decoding is strict, because what comes from a store may be anything: a wrong type is a fault, never
+a conversion. Every fault names its path.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from gamegirl.actors.session._data import ClosedTurn, Player, Pressed, TurnRecord
+from gamegirl.actors.session._state import Answers, KeptTurn
+from gamegirl.codec import CodecError, Fault, decode_json, encode_json
+
+NUMBER_MAX = 10**15
+"""No turn number reaches it; a stored one that does is a fault."""
+
+_PLAYER_FIELDS = frozenset(field.name for field in attrs.fields(Player))
+
+
+@attrs.frozen
+class StoredRecord:
+    """A history entry.
+
+    Attributes:
+        record: What callers see of it.
+        game_id: Whose it is; None: the replaced system wrote it, and didn't say.
+        narration: Whether it is an interlude, not a turn.
+        dated: Whether it had a timestamp (else it got the moment of reading).
+    """
+
+    record: TurnRecord
+    game_id: str | None
+    narration: bool
+    dated: bool
+
+
+def fault(path: str, reason: str) -> CodecError:
+    """An error with this one fault."""
+    return CodecError("stored session", (Fault(path, reason),))
+
+
+def mapping_of(plain: Any, path: str) -> dict[str, Any]:
+    """The plain value, which must be an object."""
+    if not isinstance(plain, dict):
+        raise fault(path, f"expected an object, found {type(plain).__name__}")
+    return plain  # pyright: ignore[reportUnknownVariableType]
+
+
+def list_of(plain: Any, path: str, length: int | None = None) -> list[Any]:
+    """The plain value, which must be an array, of this length if given."""
+    if not isinstance(plain, list):
+        raise fault(path, f"expected an array, found {type(plain).__name__}")
+    items: list[Any] = plain
+    if length is not None and len(items) != length:
+        raise fault(path, f"expected {length} items, found {len(items)}")
+    return items
+
+
+def text_of(plain: Any, path: str) -> str:
+    """The plain value, which must be a text that can be encoded."""
+    if not isinstance(plain, str):
+        raise fault(path, f"expected a text, found {type(plain).__name__}")
+    if not plain.isascii():
+        try:
+            plain.encode()
+        except UnicodeEncodeError as error:
+            raise fault(path, "half of a surrogate pair") from error
+    return plain
+
+
+def whole_of(plain: Any, path: str) -> int:
+    """The plain value, which must be a whole number from 0."""
+    if isinstance(plain, bool) or not isinstance(plain, int):
+        raise fault(path, f"expected a whole number, found {type(plain).__name__}")
+    if not 0 <= plain < NUMBER_MAX:
+        raise fault(path, "out of range")
+    return plain
+
+
+def seconds_of(plain: Any, path: str) -> float:
+    """The plain value, which must be a finite number."""
+    if isinstance(plain, bool) or not isinstance(plain, (int, float)):
+        raise fault(path, f"expected a number, found {type(plain).__name__}")
+    try:
+        number = float(plain)
+    except OverflowError as error:
+        raise fault(path, "out of range") from error
+    if not math.isfinite(number):
+        raise fault(path, "expected a finite number")
+    return number
+
+
+def flag_of(plain: Any, path: str) -> bool:
+    """The plain value, which must be a truth value."""
+    if not isinstance(plain, bool):
+        raise fault(path, f"expected true or false, found {type(plain).__name__}")
+    return plain
+
+
+def texts_of(plain: Any, path: str) -> dict[str, str]:
+    """The plain value, which must be an object of texts."""
+    return {
+        text_of(key, path): text_of(value, f"{path}.{key}")
+        for key, value in mapping_of(plain, path).items()
+    }
+
+
+def player_to_plain(player: Player) -> dict[str, Any]:
+    """The six fields of a player."""
+    return {
+        "user_id": player.user_id,
+        "user_name": player.user_name,
+        "joined_turn": player.joined_turn,
+        "last_active": player.last_active,
+        "last_active_turn": player.last_active_turn,
+        "consecutive_skips": player.consecutive_skips,
+    }
+
+
+def player_of(user_id: str, plain: Any, path: str, now: float) -> tuple[Player, dict[str, Any]]:
+    """A player and the fields of theirs that we don't know."""
+    fields = mapping_of(plain, path)
+    player = Player(
+        text_of(fields.get("user_id"), f"{path}.user_id"),
+        text_of(fields.get("user_name"), f"{path}.user_name"),
+        whole_of(fields.get("joined_turn", 0), f"{path}.joined_turn"),
+        seconds_of(fields.get("last_active", now), f"{path}.last_active"),
+        whole_of(fields.get("last_active_turn", 0), f"{path}.last_active_turn"),
+        whole_of(fields.get("consecutive_skips", 0), f"{path}.consecutive_skips"),
+    )
+    if player.user_id != user_id:
+        raise fault(f"{path}.user_id", "isn't the key that it is stored under")
+    if len(fields) == 6 and fields.keys() == _PLAYER_FIELDS:
+        return player, {}
+    return player, {name: fields[name] for name in fields if name not in _PLAYER_FIELDS}
+
+
+def record_to_bytes(record: TurnRecord, game_id: str | None, *, narration: bool) -> bytes:
+    """A history entry: the replaced system's four fields, and whose it is."""
+    plain: dict[str, Any] = {
+        "turn": record.turn,
+        "choices": dict(record.choices),
+        "narrative_summary": record.narrative_summary,
+        "timestamp": record.timestamp,
+    }
+    if game_id is not None:
+        plain["game_id"] = game_id
+        plain["kind"] = "narration" if narration else "turn"
+    return encode_json(plain)
+
+
+def record_of(data: bytes | str, now: float) -> StoredRecord:
+    """A history entry, read."""
+    fields = mapping_of(decode_json(data), "")
+    game_id = fields.get("game_id")
+    return StoredRecord(
+        TurnRecord(
+            whole_of(fields.get("turn"), "turn"),
+            texts_of(fields.get("choices"), "choices"),
+            text_of(fields.get("narrative_summary", ""), "narrative_summary"),
+            seconds_of(fields.get("timestamp", now), "timestamp"),
+        ),
+        game_id if isinstance(game_id, str) else None,
+        fields.get("kind") == "narration",
+        "timestamp" in fields,
+    )
+
+
+def answer_to_plain(answer: Pressed) -> list[Any]:
+    """An answer without what its turn says already."""
+    return [answer.opened, answer.remaining, answer.deadline]
+
+
+def answer_of(plain: Any, path: str, game_id: str, turn: int) -> Pressed:
+    """An answer to a press of this turn."""
+    opened, remaining, deadline = list_of(plain, path, 3)
+    return Pressed(
+        game_id,
+        turn,
+        flag_of(opened, f"{path}[0]"),
+        seconds_of(remaining, f"{path}[1]"),
+        seconds_of(deadline, f"{path}[2]"),
+    )
+
+
+def answers_to_plain(answers: Answers) -> list[Any]:
+    """Answers as rows of user id, press id and answer."""
+    return [
+        [user_id, press_id, *answer_to_plain(answer)]
+        for user_id, by_press in answers.items()
+        for press_id, answer in by_press.items()
+    ]
+
+
+def answers_of(plain: Any, path: str, game_id: str, turn: int) -> Answers:
+    """Answers, read from such rows."""
+    answers: Answers = {}
+    for number, row in enumerate(list_of(plain, path)):
+        where = f"{path}[{number}]"
+        user_id, press_id, *answer = list_of(row, where, 5)
+        by_press = answers.setdefault(text_of(user_id, where), {})
+        by_press[text_of(press_id, where)] = answer_of(answer, where, game_id, turn)
+    return answers
+
+
+def kept_to_plain(kept: KeptTurn) -> dict[str, Any]:
+    """A closed turn; once it is recorded, only what its presses were answered."""
+    if kept.recorded:
+        return {"recorded": kept.recorded, "answers": answers_to_plain(kept.answers)}
+    turn = kept.turn
+    return {
+        "choices": dict(turn.choices),
+        "names": dict(turn.names),
+        "crown_holder": turn.crown_holder,
+        "opened_at": turn.opened_at,
+        "closed_at": turn.closed_at,
+        "answers": answers_to_plain(kept.answers),
+    }
+
+
+def kept_of(plain: Any, channel_id: str, game_id: str, turn: int, attempt: int) -> KeptTurn:
+    """A closed turn, read."""
+    path = f"turns.{turn}"
+    fields = mapping_of(plain, path)
+    answers = answers_of(fields.get("answers"), f"{path}.answers", game_id, turn)
+    recorded = whole_of(fields.get("recorded", 0), f"{path}.recorded")
+    if recorded:
+        return KeptTurn(recorded_turn(channel_id, game_id, turn), answers, recorded)
+    crown_holder = fields.get("crown_holder")
+    closed = ClosedTurn(
+        channel_id,
+        game_id,
+        turn,
+        texts_of(fields.get("choices"), f"{path}.choices"),
+        texts_of(fields.get("names"), f"{path}.names"),
+        None if crown_holder is None else text_of(crown_holder, f"{path}.crown_holder"),
+        seconds_of(fields.get("opened_at"), f"{path}.opened_at"),
+        seconds_of(fields.get("closed_at"), f"{path}.closed_at"),
+        attempt,
+    )
+    return KeptTurn(closed, answers)
+
+
+def recorded_turn(channel_id: str, game_id: str, turn: int) -> ClosedTurn:
+    """What is left of a turn once its choices are in the history."""
+    return ClosedTurn(channel_id, game_id, turn, {}, {}, None, 0.0, 0.0)
+
+
+def as_text(data: bytes | str, path: str) -> str:
+    """Stored bytes as a text."""
+    if isinstance(data, str):
+        return data
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise fault(path, "not UTF-8") from error
+
+
+def as_fields(stored: Mapping[Any, Any], path: str) -> dict[str, str]:
+    """A stored hash with texts for bytes."""
+    return {as_text(key, path): as_text(value, path) for key, value in stored.items()}

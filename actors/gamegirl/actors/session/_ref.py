@@ -1,0 +1,291 @@
+"""The reference to a session: one method an operation."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from gamegirl.actors._behaviour import Stored
+from gamegirl.actors._errors import GameActiveError, InvalidInputError
+from gamegirl.actors._ref import Host
+from gamegirl.actors.session import _messages as messages
+from gamegirl.actors.session._arguments import (
+    count_of,
+    flag_of,
+    id_of,
+    name_of,
+    new_game_id,
+    text_of,
+)
+from gamegirl.actors.session._data import (
+    ActivityTier,
+    Booted,
+    ClosedTurn,
+    Crown,
+    Ejected,
+    Player,
+    Pressed,
+    Session,
+    Swapped,
+    TurnRecord,
+    TurnToken,
+)
+from gamegirl.actors.session._games import entry_channel
+from gamegirl.actors.session._keys import INDEX_KEY, channel_keys, game_key
+from gamegirl.actors.session._rules import SessionRules
+from gamegirl.actors.session._state import SessionState
+
+KIND = "session"
+
+
+class SessionRef:
+    """A reference to a channel's session, live or not: using it activates it.
+
+    It is made without I/O and costs nothing to keep. `supervisor.session(channel_id)` makes one.
+
+    Args:
+        channel_id: The channel.
+        host: The supervisor.
+        new_id: Makes 12 random lower-case hex digits.
+        rules: The limits to check arguments against.
+    """
+
+    __slots__ = ("_host", "_new_id", "_rules", "channel_id")
+
+    def __init__(
+        self, channel_id: str, host: Host, new_id: Callable[[], str], rules: SessionRules
+    ) -> None:
+        self.channel_id = channel_id
+        self._host = host
+        self._new_id = new_id
+        self._rules = rules
+
+    def __repr__(self) -> str:
+        return f"SessionRef({self.channel_id!r})"
+
+    async def boot(
+        self, game_name: str, *, title_screen_url: str = "", game_id: str | None = None
+    ) -> Booted:
+        """Start an empty game.
+
+        Args:
+            game_name: Its title.
+            title_screen_url: A picture's address; empty: the default.
+            game_id: 1 to 24 of `A-Z a-z 0-9 _ -`; None: 12 random hex digits.
+
+        Raises:
+            GameActiveError: A game is active here: `swap`, or `exit` first.
+            GameExistsError: There is a game with this id.
+        """
+        name = self._name(game_name, "game name")
+        url = self._url(title_screen_url)
+        chosen = self._new_id() if game_id is None else new_game_id(game_id, self.channel_id)
+        reply: Booted = await self._ask(messages.Boot(name, url, chosen, self._new_id()))
+        return reply
+
+    async def join(self, user_id: str, user_name: str) -> Player:
+        """Put a player on the roster; one who is there is only refreshed and keeps their name."""
+        reply: Player = await self._ask(
+            messages.Join(self._user(user_id), self._name(user_name, "user name"))
+        )
+        return reply
+
+    async def press(
+        self,
+        user_id: str,
+        user_name: str,
+        choice: str,
+        *,
+        turn: int | TurnToken | None = None,
+        press_id: str | None = None,
+    ) -> Pressed:
+        """Choose. The first press of a turn opens its window; a player's latest choice counts.
+
+        Args:
+            user_id: Who pressed; joins the game with it.
+            user_name: Their name.
+            choice: What they chose.
+            turn: The turn it is meant for; None: whichever is being played.
+            press_id: Names this press, so that it can be sent again and counts once.
+
+        Raises:
+            StaleTurnError: `turn` is over, or of another game.
+            TurnBacklogError: Too many turns wait for their narrative for another window to open.
+        """
+        number: Any = turn
+        game_id = None
+        if isinstance(turn, TurnToken):
+            number, game_id = turn.turn, turn.game_id
+        reply: Pressed = await self._ask(
+            messages.Press(
+                self._user(user_id),
+                self._name(user_name, "user name"),
+                text_of(choice, "choice", self._rules.choice_max, self.channel_id),
+                None if number is None else count_of(number, "turn", self.channel_id),
+                game_id,
+                None if press_id is None else id_of(press_id, "press id", self.channel_id),
+            )
+        )
+        return reply
+
+    async def next_turn(self, after: int | None = None) -> ClosedTurn:
+        """Wait for the oldest closed turn that isn't recorded (and is numbered above `after`).
+
+        Raises:
+            NoActiveGameError: No game is active, or it left while this waited.
+        """
+        number = None if after is None else count_of(after, "after", self.channel_id)
+        reply: ClosedTurn = await self._ask(messages.NextTurn(number))
+        return reply
+
+    async def close_window(self, *, empty: bool = False) -> ClosedTurn | None:
+        """Close the open window now; none open: None, or with `empty` a turn without choices."""
+        reply: ClosedTurn | None = await self._ask(
+            messages.CloseWindow(flag_of(empty, "empty", self.channel_id))
+        )
+        return reply
+
+    async def record(self, turn: ClosedTurn | TurnToken | int, narrative: str) -> TurnRecord:
+        """Put a closed turn and the beginning of its narrative into the history, once.
+
+        Raises:
+            StaleTurnError: It is of a game that isn't running, or long over.
+            UnknownTurnError: It was never closed.
+        """
+        number: Any = turn
+        game_id = None
+        if isinstance(turn, (ClosedTurn, TurnToken)):
+            number, game_id = turn.turn, turn.game_id
+        elif isinstance(number, bool) or not isinstance(number, int):
+            raise InvalidInputError(
+                "turn is a ClosedTurn, a TurnToken or a whole number, not "
+                f"{type(turn).__name__} (channel {self.channel_id!r})"
+            )
+        reply: TurnRecord = await self._ask(
+            messages.Record(
+                count_of(number, "turn", self.channel_id), game_id, self._narrative(narrative)
+            )
+        )
+        return reply
+
+    async def narrate(self, narrative: str) -> TurnRecord:
+        """Put a narrative without a turn into the history: an opening, an interlude."""
+        reply: TurnRecord = await self._ask(messages.Narrate(self._narrative(narrative)))
+        return reply
+
+    async def history(self, count: int = 10) -> tuple[TurnRecord, ...]:
+        """The latest records, oldest first; also when the game isn't active."""
+        reply: tuple[TurnRecord, ...] = await self._ask(
+            messages.ReadHistory(count_of(count, "count", self.channel_id))
+        )
+        return reply
+
+    async def roster(self) -> tuple[tuple[Player, ActivityTier], ...]:
+        """Everyone who ever joined, in joining order, with how recently they were active."""
+        reply: tuple[tuple[Player, ActivityTier], ...] = await self._ask(messages.ReadRoster())
+        return reply
+
+    async def active_players(self) -> dict[str, Player]:
+        """User id to player, of all who aren't dormant."""
+        reply: dict[str, Player] = await self._ask(messages.ReadRoster(active_only=True))
+        return reply
+
+    async def set_crown(self, user_id: str | None) -> Crown:
+        """Give the crown to a user; None or an empty text: to nobody."""
+        holder = None if user_id is None or user_id == "" else self._user(user_id)
+        reply: Crown = await self._ask(messages.SetCrown(holder))
+        return reply
+
+    async def crown(self) -> Crown:
+        """Who holds the crown."""
+        reply: Crown = await self._ask(messages.ReadCrown())
+        return reply
+
+    async def set_title_screen(self, url: str) -> None:
+        """Replace the title screen; an empty text: the default."""
+        await self._ask(messages.SetTitleScreen(self._url(url)))
+
+    async def state(self) -> Session:
+        """A snapshot."""
+        reply: Session = await self._ask(messages.ReadState())
+        return reply
+
+    def peek(self) -> Session | None:
+        """A snapshot at once, if the session is live; it may show what isn't committed yet."""
+        state: SessionState | None = self._host.peek(KIND, self.channel_id)
+        return None if state is None or state.quarantine else state.snapshot()
+
+    async def watch(self) -> AsyncIterator[Session]:
+        """Snapshots: one at once and one after each change; a slow reader skips to the newest."""
+        last: Session | None = None
+        async for _ in self._host.changes(KIND, self.channel_id):
+            session = await self.state()
+            if session != last:
+                last = session
+                yield session
+
+    async def save(self) -> None:
+        """Write everything in full now."""
+        await self._ask(messages.Save())
+
+    async def exit(self) -> Ejected:
+        """Save the game and take it out of the channel; `load` brings it back."""
+        reply: Ejected = await self._ask(messages.Exit(self._new_id()))
+        return reply
+
+    async def swap(self, game_name: str, *, title_screen_url: str = "") -> Swapped:
+        """Save and eject what runs and boot another game, in one commit."""
+        name = self._name(game_name, "game name")
+        url = self._url(title_screen_url)
+        reply: Swapped = await self._ask(messages.Swap(name, url, self._new_id(), self._new_id()))
+        return reply
+
+    async def load(self, game_id: str) -> Booted:
+        """Load a save into this channel; what runs is saved and ejected in the same commit.
+
+        Raises:
+            UnknownGameError: There is no such game, or a later one overwrote it.
+            GameActiveError: It is active, here or in another channel.
+        """
+        game_id = id_of(game_id, "game id", self.channel_id)
+        game, index = await self._host.read((game_key(game_id), INDEX_KEY))
+        entry = _field(index, game_id)
+        where = entry_channel(entry) if game is None and entry is not None else None
+        channel: tuple[Stored, ...] = ()
+        if where is not None:
+            channel = tuple(await self._host.read(channel_keys(where)))
+        reply: Booted = await self._ask(
+            messages.Load(game_id, self._new_id(), game, entry, where, channel)
+        )
+        return reply
+
+    async def wipe(self) -> None:
+        """Delete the channel's state, history and window, and its current game."""
+        try:
+            await self._ask(messages.Wipe())
+        except GameActiveError:
+            # The channel's last game has been loaded elsewhere since: it isn't ours to delete.
+            await self._ask(messages.Wipe(keep_game=True))
+
+    async def _ask(self, message: object) -> Any:
+        return await self._host.ask(KIND, self.channel_id, message)
+
+    def _user(self, user_id: Any) -> str:
+        return id_of(user_id, "user id", self.channel_id)
+
+    def _name(self, name: Any, what: str) -> str:
+        return name_of(name, what, self._rules.name_max, self.channel_id)
+
+    def _url(self, url: Any) -> str:
+        return text_of(url, "title screen url", self._rules.url_max, self.channel_id)
+
+    def _narrative(self, narrative: Any) -> str:
+        # Cut here, so that a long one doesn't lie in the mailbox.
+        return text_of(narrative, "narrative", None, self.channel_id)[: self._rules.summary_max]
+
+
+def _field(stored: Any, name: str) -> Any:
+    if not hasattr(stored, "get"):
+        return None
+    value = stored.get(name.encode())
+    return stored.get(name) if value is None else value

@@ -1,0 +1,125 @@
+"""The actor's own state of a session, changed in place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from gamegirl.actors.session._data import ClosedTurn, Player, Pressed, Session, Window
+
+Answers = dict[str, dict[str, Pressed]]
+"""User id to press id to the answer that was given."""
+
+
+@attrs.define(eq=False)
+class Choice:
+    """A pending choice: its text, and its player's place in the order of first presses."""
+
+    sequence: int
+    text: str
+
+
+@attrs.define(eq=False)
+class KeptTurn:
+    """A closed turn that is still known.
+
+    Attributes:
+        turn: The turn; its choices are gone once it is recorded.
+        answers: What its presses were answered, for repetitions.
+        recorded: 0 until it is recorded, then its place in the order of recording.
+    """
+
+    turn: ClosedTurn
+    answers: Answers
+    recorded: int = 0
+
+
+@attrs.define(eq=False)
+class Extras:
+    """Fields that we don't know and keep: of the JSON form, the hash form and players in both."""
+
+    json: dict[str, Any] = attrs.field(factory=dict)
+    hash: dict[str, str] = attrs.field(factory=dict)
+    players: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+
+
+@attrs.define(eq=False)
+class SessionState:
+    """A channel's game, live or what was played last. A press changes a few fields of it.
+
+    Attributes:
+        journal: The sequence number of the next journal entry; 0: the journal is empty.
+        joins: User id to the sequence number of their join in the journal.
+        choices_bytes: What the choices will take in a record, in bytes.
+        turns: Turn number to closed turn: the unrecorded ones and the last recorded.
+        records: The history's entries as stored, oldest first.
+        saved: The holder under which the game was saved; empty: no save of it is stored.
+        performing: The turn that `on_turn` has in hand.
+        awaited: The turn that `on_turn` left to the host to record.
+        quarantine: Why nothing can be done with what is stored; empty: it is fine.
+    """
+
+    channel_id: str
+    game_id: str = ""
+    game_name: str = ""
+    active: bool = False
+    turn_number: int = 0
+    title_screen_url: str = ""
+    crown_holder: str | None = None
+    players: dict[str, Player] = attrs.field(factory=dict)
+    window: Window | None = None
+    choices: dict[str, Choice] = attrs.field(factory=dict)
+    choices_bytes: int = 0
+    answers: Answers = attrs.field(factory=dict)
+    journal: int = 0
+    joins: dict[str, int] = attrs.field(factory=dict)
+    turns: dict[int, KeptTurn] = attrs.field(factory=dict)
+    records: list[bytes] = attrs.field(factory=list)
+    extras: Extras | None = None
+    saved: str = ""
+    performing: int | None = None
+    awaited: int | None = None
+    quarantine: str = ""
+
+    def become(self, other: SessionState) -> None:
+        """Take over all of another state, which must not be used any more."""
+        for field in _FIELDS:
+            setattr(self, field, getattr(other, field))
+
+    def unrecorded(self) -> list[KeptTurn]:
+        """The closed turns that wait for their narrative, oldest first."""
+        return [kept for kept in self.turns.values() if not kept.recorded]
+
+    def pending(self) -> dict[str, str]:
+        """User id to choice, in the order of first presses."""
+        return {user_id: choice.text for user_id, choice in self.choices.items()}
+
+    def answer(self, user_id: str, press_id: str) -> Pressed | None:
+        """What this press was answered before, if it is remembered."""
+        found = self.answers.get(user_id, {}).get(press_id)
+        if found is None:
+            for kept in self.turns.values():
+                found = kept.answers.get(user_id, {}).get(press_id)
+                if found is not None:
+                    break
+        return found
+
+    def snapshot(self) -> Session:
+        """What callers see."""
+        return Session(
+            game_id=self.game_id,
+            game_name=self.game_name,
+            channel_id=self.channel_id,
+            active=self.active,
+            turn_number=self.turn_number,
+            title_screen_url=self.title_screen_url,
+            crown_holder=self.crown_holder,
+            players=self.players,
+            pending_choices=self.pending(),
+            window=self.window,
+            closed_turns=tuple(kept.turn for kept in self.unrecorded()),
+        )
+
+
+_FIELDS = tuple(field.name for field in attrs.fields(SessionState))
