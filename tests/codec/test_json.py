@@ -19,6 +19,7 @@ from typing_extensions import TypeAliasType
 from gamegirl.codec import CodecError, Fault, JsonCodec, decode_json, encode_json
 
 UserId = NewType("UserId", str)
+Turns = TypeAliasType("Turns", list[int])
 
 
 class Mood(Enum):
@@ -500,8 +501,7 @@ def test_types_that_could_not_be_read_back_strictly_have_no_codec(cls: Any) -> N
 
 def test_an_alias_is_what_it_stands_for() -> None:
     """As in `type Turns = list[int]`, since Python 3.12."""
-    turns = TypeAliasType("turns", list[int])
-    assert JsonCodec(cast("type[list[int]]", turns)).decode("[1]") == [1]
+    assert JsonCodec(cast("type[list[int]]", Turns)).decode("[1]") == [1]
 
 
 def test_a_codec_says_what_it_is_for() -> None:
