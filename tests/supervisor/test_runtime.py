@@ -184,6 +184,10 @@ async def hosted(
         yield supervisor
 
 
+async def unsettled(supervisor: Supervisor, count: int) -> None:
+    await eventually(lambda: supervisor.statistics().unsettled == count)
+
+
 async def next_event(events: Any, kind: type) -> Any:
     with anyio.fail_after(10):
         async for event in events:
@@ -205,9 +209,9 @@ async def test_an_answer_waits_until_its_commit_is_through() -> None:
             answers.append(await actor.ask(message))
 
         tasks.start_soon(ask, Add())
-        await eventually(lambda: supervisor.statistics().unsettled == 1)
+        await unsettled(supervisor, 1)
         tasks.start_soon(ask, Read())
-        await eventually(lambda: supervisor.statistics().unsettled == 2)
+        await unsettled(supervisor, 2)
         assert answers == []
         store.let_go()
     assert answers == [2, 2]
@@ -245,7 +249,7 @@ async def test_commits_gather_while_one_is_in_flight() -> None:
         async with anyio.create_task_group() as tasks:
             for _ in range(100):
                 tasks.start_soon(actor.ask, Add())
-            await eventually(lambda: supervisor.statistics().unsettled == 100)
+            await unsettled(supervisor, 100)
             store.let_go()
         assert len(store.commits) - before <= 2
         assert await actor.ask(Read()) == 101
@@ -269,7 +273,7 @@ async def test_a_crash_is_answered_kept_and_leaves_no_trace() -> None:
 
 
 async def test_messages_before_a_crash_are_committed_and_those_behind_it_handled() -> None:
-    """The mailbox goes on with the message after the crashed one; those before keep their effect."""
+    """What came before the crashed message keeps its effect; what comes after is handled."""
     store = FaultyStore(MemoryStore())
     async with hosted(store) as supervisor, anyio.create_task_group() as tasks:
         actor = supervisor.actor("counter", "a")
@@ -285,10 +289,7 @@ async def test_messages_before_a_crash_are_committed_and_those_behind_it_handled
 
         for number, message in enumerate((Add(1), Boom(), Add(10), Add(100))):
             tasks.start_soon(ask, message)
-            await eventually(lambda n=number: supervisor.statistics().handled > min(n, 1) + 1)
-            await eventually(
-                lambda n=number: supervisor.statistics().unsettled == (1, 1, 2, 3)[n]
-            )
+            await unsettled(supervisor, (1, 1, 2, 3)[number])
         store.let_go()
     assert answers[0] == "crashed"
     assert sorted(answers[1:], key=str) == [1, 11, 111]
@@ -322,7 +323,7 @@ async def test_waiting_messages_survive_a_restart() -> None:
 
         for _ in range(5):
             tasks.start_soon(wait)
-        await eventually(lambda: supervisor.statistics().unsettled == 5)
+        await unsettled(supervisor, 5)
         with pytest.raises(ActorCrashedError):
             await actor.ask(Boom())
         await actor.ask(Add(3))
@@ -375,17 +376,17 @@ async def test_a_full_mailbox_refuses_at_once() -> None:
         store.hold()
         for _ in range(4):
             tasks.start_soon(actor.ask, Add(user="hostile"))
-        await eventually(lambda: supervisor.statistics().unsettled == 4)
+        await unsettled(supervisor, 4)
         with pytest.raises(MailboxFullError, match="'hostile' alone") as caught:
             await actor.ask(Add(user="hostile"))
         assert caught.value.fate is Fate.NOT_DELIVERED
         for _ in range(4):
             tasks.start_soon(actor.ask, Add(user="other"))
-        await eventually(lambda: supervisor.statistics().unsettled == 8)
+        await unsettled(supervisor, 8)
         with pytest.raises(MailboxFullError, match="mailbox_max"):
             await actor.ask(Add(user="third"))
         store.let_go()
-        await eventually(lambda: supervisor.statistics().unsettled == 0)
+        await unsettled(supervisor, 0)
         assert await actor.ask(Add(user="hostile")) == 9
 
 
@@ -456,7 +457,7 @@ async def test_a_store_that_is_down_is_an_error_in_time_and_work_resumes_by_itse
             await supervisor.actor("counter", "cold").ask(Add())
         assert caught.value.fate is Fate.NOT_EXECUTED
         store.down = False
-        await eventually(lambda: supervisor.statistics().unsettled == 0)
+        await unsettled(supervisor, 0)
         assert await actor.ask(Read()) == 2
         assert await supervisor.actor("counter", "cold").ask(Read()) == 0
 
@@ -479,7 +480,7 @@ async def test_a_condition_that_fails_refuses_its_message_alone() -> None:
         async with anyio.create_task_group() as tasks:
             for count, message in enumerate((Add(1), Guarded(5), Add(10)), start=1):
                 tasks.start_soon(ask, message)
-                await eventually(lambda n=count: supervisor.statistics().unsettled == n)
+                await unsettled(supervisor, count)
             store.let_go()
         assert sorted(answers, key=str) == [1, 11, "guarded"]
 
@@ -518,8 +519,8 @@ async def test_a_dead_processes_timer_fires_elsewhere_although_nobody_speaks() -
     store = MemoryStore()
     dead = store.sibling()
     faulty = FaultyStore(dead)
-    settings = {"lease_seconds": 0.2, "sweep_seconds": 0.05}
-    async with hosted(faulty, **settings, drain_seconds=0.01) as first:
+    settings: dict[str, Any] = {"lease_seconds": 0.2, "sweep_seconds": 0.05}
+    async with hosted(faulty, drain_seconds=0.01, **settings) as first:
         await first.actor("counter", "a").ask(Alarm(0.1))
         faulty.down = True  # It can't renew its lease, nor hear its own timer's commit.
         async with hosted(store, **settings) as second:
@@ -551,7 +552,7 @@ async def test_messages_that_arrive_during_a_release_are_handled_by_the_next_lif
         tasks.start_soon(lambda: supervisor.release("a", kind="counter"))
         await eventually(lambda: len(store.commits) == 2)
         tasks.start_soon(actor.ask, Add())
-        await eventually(lambda: supervisor.statistics().unsettled == 1)
+        await unsettled(supervisor, 1)
         store.let_go()
     assert sum(len(claims) for claims in store.claims) == 2
 

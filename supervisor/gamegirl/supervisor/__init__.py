@@ -1,7 +1,6 @@
 """Supervisors: they spawn actors, restore them from a store, commit and restart them."""
 
 from gamegirl.supervisor._clock import Clock
-from gamegirl.supervisor._engine import Crash
 from gamegirl.supervisor._events import (
     ActorCrashed,
     ActorEvent,
@@ -19,6 +18,7 @@ from gamegirl.supervisor._events import (
     StoreRegressed,
 )
 from gamegirl.supervisor._games import SavedGame
+from gamegirl.supervisor._lifecycle import Crash
 from gamegirl.supervisor._settings import Durability, Settings
 from gamegirl.supervisor._supervisor import OnTurn, Statistics, Supervisor
 from gamegirl.supervisor.stores import MemoryStore, RedisStore, SqliteStore, Store, open_store
@@ -30,6 +30,7 @@ __all__ = [
     "ActorLost",
     "ActorReleased",
     "ActorRestored",
+    "Clock",
     "ClockMoved",
     "CommitFailed",
     "ContentQuarantined",

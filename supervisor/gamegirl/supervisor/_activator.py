@@ -91,10 +91,10 @@ class Activator:
             more: list[tuple[Cell, Claimed, NeedsMore]] = []
             for cell, result in zip(batch, results, strict=True):
                 if isinstance(result, Broken):
-                    self._engine.unclaimable(cell, result.reason)
+                    self._engine.life.unclaimable(cell, result.reason)
                     continue
                 if not isinstance(result, Claimed):
-                    self._engine.owned_elsewhere(cell, result.owner)
+                    self._engine.life.owned_elsewhere(cell, result.owner)
                     continue
                 self.claimed += 1
                 wish = self._restore(cell, result, result.stored)
@@ -108,7 +108,7 @@ class Activator:
         except StoreUnavailableError:
             self._failures += 1
             for cell in batch:
-                if _claimable(cell) and self._engine.unclaimed(cell):
+                if _claimable(cell) and self._engine.life.unclaimed(cell):
                     self._wanted[cell] = None
             delay = min(_RETRY_MAX_SECONDS, _RETRY_FIRST_SECONDS * 2.0**self._failures)
             await anyio.sleep(delay * self._engine.random.uniform(0.5, 1.0))
@@ -121,7 +121,7 @@ class Activator:
             stored = (*claimed.stored, *(next(values) for _ in wish.keys))
             if self._restore(cell, claimed, stored) is not None:
                 error = TypeError(f"{type(cell.behaviour).__name__}.restore() wants more twice")
-                self._engine.crashed(cell, wish, error, "")
+                self._engine.life.crashed(cell, wish, error, "")
 
     def _restore(
         self, cell: Cell, claimed: Claimed, stored: Sequence[StoredValue]
@@ -130,7 +130,7 @@ class Activator:
         if not _claimable(cell):
             return None  # It was let go of meanwhile; the fence stays ours until the next claim.
         if cell.status is Status.REWRITING:
-            engine.rewrite(cell, claimed)
+            engine.settlement.rewrite(cell, claimed)
             return None
         queue = cell.busy().queue
         now = min(self._clock.now(), queue[0].stamp) if queue else self._clock.now()
@@ -145,15 +145,15 @@ class Activator:
                 for key, value in zip(keys, stored, strict=False)
                 if value is not None
             ]
-            engine.unusable(cell, claimed, Restored(None, quarantined=copies), str(error))
+            engine.life.unusable(cell, claimed, Restored(None, quarantined=copies), str(error))
             return None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - reported as a crash
             cell.owner, cell.revision = claimed.owner, claimed.revision
-            engine.crashed(cell, "restore", error, traceback.format_exc())
+            engine.life.crashed(cell, "restore", error, traceback.format_exc())
             return None
         if isinstance(restored, NeedsMore):
             return restored
-        engine.restored(cell, claimed, restored)
+        engine.life.restored(cell, claimed, restored)
         return None
 
 

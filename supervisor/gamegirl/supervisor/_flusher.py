@@ -58,7 +58,7 @@ class Flusher:
         self.returned = anyio.Event()
 
     def add(self, cell: Cell, *, urgent: bool) -> None:
-        """The actor has something to commit: now, or within `flush_seconds` of the first such word."""
+        """The actor has something to commit: now, or within `flush_seconds`."""
         if urgent:
             self._urgent[cell] = None
         elif cell in self._patient:
@@ -159,7 +159,7 @@ class Flusher:
             self._engine.hub.publish(StoreBack())
             self.returned.set()
         for (cell, commit), outcome in zip(pending, outcomes, strict=True):
-            self._engine.settle(cell, commit, outcome)
+            self._engine.settlement.settle(cell, commit, outcome)
             if cell.backlog is not None and cell.backlog.commits:
                 self.add(cell, urgent=True)
         return True

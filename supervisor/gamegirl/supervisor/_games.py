@@ -183,9 +183,7 @@ class Games:
                     self._nonce(),
                     writes=(Drop(game_key(game_id)), PatchHash(INDEX_KEY, remove=(game_id,))),
                     requires=(
-                        Require(
-                            game_key(game_id), "holder", holder, _active(game_id, "a channel")
-                        ),
+                        Require(game_key(game_id), "holder", holder, _active(game_id, "a channel")),
                     ),
                     release=True,
                 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import anyio
 from anyio.lowlevel import checkpoint
 
@@ -13,7 +15,7 @@ from gamegirl.supervisor._events import ClockMoved
 from gamegirl.supervisor._flusher import Flusher
 from gamegirl.supervisor._settings import Settings
 from gamegirl.supervisor._timers import Timers
-from gamegirl.supervisor.stores import ActorKey, Due, Store
+from gamegirl.supervisor.stores import ActorKey, Store
 
 _RENEWALS = 3
 """The lease is renewed so often before it would run out."""
@@ -53,18 +55,14 @@ class Keeper:
         """Renew the lease until cancelled. Losing it stops nobody: commits are fenced."""
         while True:
             await anyio.sleep(self._settings.lease_seconds / _RENEWALS)
-            try:
+            with suppress(StoreUnavailableError):  # Commits meet the same store, and report it.
                 await self._store.renew()
-            except StoreUnavailableError:
-                continue  # Commits meet the same store, and report it.
 
     async def sweep(self) -> None:
         """Look for channels that are due and have no live owner, until cancelled."""
         while True:
-            try:
+            with suppress(StoreUnavailableError):  # Commits meet the same store, and report it.
                 await self._sweep()
-            except StoreUnavailableError:
-                pass  # Commits meet the same store, and report it.
             await anyio.sleep(self._settings.sweep_seconds)
 
     async def _sweep(self) -> None:
@@ -84,7 +82,7 @@ class Keeper:
     def _take_over(self, actor: ActorKey, _: float) -> None:
         role = self._engine.role(actor.kind)
         if actor.actor_id not in role.cells:
-            self._engine.activate(role, actor.actor_id).busy().swept = True
+            self._engine.life.activate(role, actor.actor_id).busy().swept = True
 
     async def tidy(self) -> None:
         """Let go of idle actors and follow the wall clock, until cancelled."""
@@ -96,8 +94,8 @@ class Keeper:
                 self._engine.hub.publish(ClockMoved(drift))
             oldest = self._clock.now() - self._settings.idle_seconds
             for position, cell in enumerate(tuple(self._engine.cells())):
-                if cell.last_used < oldest and self._engine.idle(cell):
-                    self._engine.release(cell)
+                if cell.last_used < oldest and self._engine.life.idle(cell):
+                    self._engine.life.release(cell)
                 if position % _SLICE == _SLICE - 1:
                     await checkpoint()
 
@@ -122,9 +120,6 @@ class Keeper:
                 owner = fence.get(b"owner", b"").decode()
                 revision = fence.get(b"rev", b"")
                 number = int(revision) if revision.isdigit() else None
-                self._engine.check_fence(cell, owner, number)
+                self._engine.settlement.check_fence(cell, owner, number)
             else:
-                self._engine.check_fence(cell, None, None)
-
-
-__all__ = ["Due", "Keeper"]
+                self._engine.settlement.check_fence(cell, None, None)

@@ -34,10 +34,13 @@ class Performer:
         self._deliver = deliver
         self._crashed = crashed
         self._running: dict[Cell, dict[str, anyio.CancelScope]] = {}
+        self._closed = False
 
     def start(self, cell: Cell, key: str, work: object) -> None:
         """Start work under a key; what runs under it already is cancelled."""
         self.cancel(cell, key)
+        if self._closed:
+            return
         scope = anyio.CancelScope()
         self._running.setdefault(cell, {})[key] = scope
         self._tasks.start_soon(self._work, cell, key, work, scope)
@@ -56,7 +59,8 @@ class Performer:
             scope.cancel()
 
     def close(self) -> None:
-        """Cancel all work."""
+        """Cancel all work and start no more."""
+        self._closed = True
         for cell in tuple(self._running):
             self.cancel_all(cell)
 
@@ -74,7 +78,7 @@ class Performer:
             async with self._limiter:
                 try:
                     message = await cell.behaviour.perform(work)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - reported as a crash
                     failure = (error, traceback.format_exc())
         scopes = self._running.get(cell, {})
         if scopes.get(key) is not scope or scope.cancelled_caught:

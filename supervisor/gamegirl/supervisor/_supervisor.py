@@ -30,12 +30,13 @@ from gamegirl.codec import check_id
 from gamegirl.supervisor._activator import Activator
 from gamegirl.supervisor._cell import Cell, Status
 from gamegirl.supervisor._clock import Clock
-from gamegirl.supervisor._engine import Crash, Engine
+from gamegirl.supervisor._engine import Engine
 from gamegirl.supervisor._events import EventHub, EventStream
 from gamegirl.supervisor._flusher import Flusher
 from gamegirl.supervisor._games import Games, SavedGame
 from gamegirl.supervisor._hosting import spawn
 from gamegirl.supervisor._keeper import Keeper
+from gamegirl.supervisor._lifecycle import Crash
 from gamegirl.supervisor._log import log_event
 from gamegirl.supervisor._performer import Performer
 from gamegirl.supervisor._settings import Settings
@@ -143,9 +144,7 @@ class Supervisor:
             settings, self._behaviours, clock, self._random, self._hub, self._timers
         )
         self._watchdog = Watchdog(engine, clock, settings.commit_timeout_seconds)
-        self._flusher = Flusher(
-            engine, self._store, clock, self._watchdog, settings.flush_seconds
-        )
+        self._flusher = Flusher(engine, self._store, clock, self._watchdog, settings.flush_seconds)
         self._activator = Activator(engine, self._store, clock, self._timers)
         self._keeper = Keeper(settings, engine, self._store, clock, self._timers, self._flusher)
         engine.claims, engine.commits, engine.watch = self._activator, self._flusher, self._watchdog
@@ -221,11 +220,11 @@ class Supervisor:
         assert self._started is not None
         try:
             await self._serve()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised by later calls and by aclose
             self._failure = error
         finally:
             self._state = _State.FAILED if self._failure is not None else _State.CLOSED
-            self._engine.shut(self._closed_error)
+            self._engine.life.shut(self._closed_error)
             self._hub.close()
             self._started.set()
             self._finished.set()
@@ -239,7 +238,7 @@ class Supervisor:
             await self._store.open(Process(name, settings.instance or ""), settings.lease_seconds)
             async with anyio.create_task_group() as tasks:
                 engine.performer = Performer(
-                    tasks, settings.turn_handlers_max, engine.send, engine.crashed
+                    tasks, settings.turn_handlers_max, engine.send, engine.life.crashed
                 )
                 for loop in (
                     self._flusher.run,
@@ -267,14 +266,13 @@ class Supervisor:
         engine.performer.close()
         self._flusher.hurry()
         for cell in tuple(engine.cells()):
-            engine.end_waiters(cell, lambda: self._closed_error(Fate.NOT_EXECUTED))
+            engine.life.end_waiters(cell, lambda: self._closed_error(Fate.NOT_EXECUTED))
         with anyio.move_on_after(self.settings.drain_seconds):
             while True:
                 left = False
                 for cell in tuple(engine.cells()):
                     left = True
-                    if cell.backlog is None or not cell.backlog.queue:
-                        engine.release(cell)
+                    engine.life.release(cell)
                 if not left:
                     return
                 await anyio.sleep(_LOOK_SECONDS)
@@ -318,10 +316,8 @@ class Supervisor:
         Raises:
             InvalidIdError: The id can't be one.
         """
-        return SessionRef(
-            check_id(channel_id, "channel_id"), self, new_id=self._new_game_id,
-            new_nonce=self._new_nonce, rules=self._behaviour.rules,
-        )
+        check_id(channel_id, "channel_id")
+        return SessionRef(channel_id, self, self._new_game_id, self.settings)
 
     def actor(self, kind: str, actor_id: str) -> ActorRef:
         """An actor of a registered behaviour, live or not, at once and without I/O.
@@ -357,11 +353,10 @@ class Supervisor:
         cell = self._engine.find(kind, channel_id)
         if cell is None:
             return
-        while cell.status in (Status.CLAIMING, Status.RECOVERING, Status.REWRITING) or (
-            cell.status is Status.LIVE and cell.backlog is not None and cell.backlog.queue
-        ):
-            await anyio.sleep(_LOOK_SECONDS)
-        envelope = self._engine.release(cell)
+        envelope = self._engine.life.release(cell)
+        while envelope is None and cell.status is not Status.GONE:
+            await anyio.sleep(_LOOK_SECONDS)  # It is being claimed, or has messages to handle.
+            envelope = self._engine.life.release(cell)
         if envelope is not None:
             await self._answer(cell, envelope)
 
@@ -370,7 +365,7 @@ class Supervisor:
         self._check_open()
         cell = self._engine.find(kind, check_id(channel_id, "channel_id"))
         if cell is not None:
-            self._engine.revive(cell)
+            self._engine.life.revive(cell)
         await checkpoint()
 
     # --- Games ----------------------------------------------------------------------------------
@@ -418,13 +413,13 @@ class Supervisor:
             commits=self._flusher.sent,
             batches=self._flusher.batches,
             claims=self._activator.claimed,
-            restarts=engine.restarts,
+            restarts=engine.life.restarts,
             working=len(performer) if performer is not None else 0,
         )
 
     def crashes(self) -> tuple[Crash, ...]:
         """The latest messages that made a handler raise, oldest first."""
-        return tuple(self._engine.crashes)
+        return tuple(self._engine.life.crashes)
 
     # --- What references use (`gamegirl.actors.Host`) --------------------------------------------
 

@@ -51,7 +51,7 @@ class Watchdog:
                 await anyio.sleep(wait)
                 continue
             self._items.popleft()
-            if self._engine.expire(cell, item):
+            if self._engine.settlement.expire(cell, item):
                 self.add(cell, item)
 
 

@@ -1,4 +1,4 @@
-"""What tests of programs that embed the runtime need: a store that fails on command, and patience."""
+"""For tests of programs that embed the runtime: a store that fails on command, and patience."""
 
 from gamegirl.testing._faulty import FaultyStore
 from gamegirl.testing._waiting import eventually

@@ -115,11 +115,9 @@ class SessionBehaviour(Behaviour[SessionState]):
                 return kept.turn.closed_at
         return wake_at
 
-    def may_release(self, state: SessionState) -> bool:
-        """Without a window, and without a turn that `on_turn` has to narrate."""
-        if state.window is not None:
-            return False
-        return self._on_turn is None or not state.active or not state.unrecorded()
+    def passes_capacity(self, message: Any) -> bool:
+        """Closing a window relieves a full mailbox."""
+        return isinstance(message, messages.CloseWindow)
 
     def sender(self, message: Any) -> str | None:
         """The player who presses or joins."""

@@ -39,8 +39,9 @@ _READ_FENCE = """
 local function read_fence(key)
   local fence = redis.pcall('HMGET', key, 'owner', 'rev', 'cid')
   if not fence.err then return fence end
-  if string.find(fence.err, 'WRONGTYPE') then return nil end
-  error(fence.err)
+  local reason = tostring(fence.err)
+  if string.find(reason, 'WRONGTYPE') then return nil end
+  error(reason)
 end
 """
 
@@ -255,10 +256,9 @@ local function claim(k, nonce, count)
   end
   local epoch = redis.pcall('INCR', KEYS[1])
   if type(epoch) == 'table' then
-    if string.find(epoch.err, 'WRONGTYPE') or string.find(epoch.err, 'integer') then
-      return {'E'}
-    end
-    error(epoch.err)
+    local reason = tostring(epoch.err)
+    if string.find(reason, 'WRONGTYPE') or string.find(reason, 'integer') then return {'E'} end
+    error(reason)
   end
   local owner = string.format('%.0f', epoch) .. ':' .. nonce .. ':' .. me
   redis.call('HSET', KEYS[k], 'owner', owner, 'rev', rev, 'cid', cid)

@@ -1,0 +1,49 @@
+"""What the engine works with: registered behaviours, and who does the waiting for it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from gamegirl.actors import Behaviour
+from gamegirl.actors._mailbox import Envelope
+from gamegirl.supervisor._cell import Cell, PendingCommit
+
+
+class Role:
+    """A registered behaviour with its live actors.
+
+    Attributes:
+        timed: It has timers or due times at all.
+    """
+
+    __slots__ = ("behaviour", "cells", "timed")
+
+    def __init__(self, behaviour: Behaviour[Any]) -> None:
+        self.behaviour = behaviour
+        self.cells: dict[str, Cell] = {}
+        own = type(behaviour)
+        self.timed = own.wake_at is not Behaviour.wake_at or own.due_at is not Behaviour.due_at
+
+
+class Claims(Protocol):
+    """Whoever claims and restores actors."""
+
+    def request(self, cell: Cell, delay: float = 0.0) -> None:
+        """Claim the actor, after a while."""
+        ...
+
+
+class Commits(Protocol):
+    """Whoever sends commits to the store."""
+
+    def add(self, cell: Cell, *, urgent: bool) -> None:
+        """The actor has something to commit."""
+        ...
+
+
+class Watch(Protocol):
+    """Whoever notices that something takes too long."""
+
+    def add(self, cell: Cell, item: PendingCommit | Envelope) -> None:
+        """Call `Settlement.expire` unless the item is settled in time."""
+        ...

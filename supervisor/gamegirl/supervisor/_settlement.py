@@ -1,0 +1,210 @@
+"""What becomes of commits: the store's word on them, or its silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from gamegirl.actors import (
+    Fate,
+    OwnershipLostError,
+    SessionQuarantinedError,
+    StoreUnavailableError,
+)
+from gamegirl.actors._mailbox import Envelope
+from gamegirl.supervisor._cell import Cell, PendingCommit, Status
+from gamegirl.supervisor._events import CommitFailed, StoreRegressed
+from gamegirl.supervisor.stores import BadType, Broken, Claimed, Conflict, Done, Outcome, Unmet
+
+if TYPE_CHECKING:
+    from gamegirl.supervisor._engine import Engine
+
+
+class Settlement:
+    """Settles commits: lets answers and effects out, or aborts and has the actor start over."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def settle(self, cell: Cell, commit: PendingCommit, outcome: Outcome) -> None:
+        """Take the store's word on the actor's oldest commit."""
+        if commit.settled or commit.sent is None:
+            return
+        if isinstance(outcome, Done):
+            self._committed(cell, commit)
+        elif isinstance(outcome, Unmet):
+            error = commit.requires[outcome.index].error
+            self.abort(cell, lambda _fate: error)
+            self._engine.life.recover(cell)
+        elif isinstance(outcome, (BadType, Broken)):
+            reason = (
+                f"{outcome.key} holds a {outcome.found}"
+                if isinstance(outcome, BadType)
+                else outcome.reason
+            )
+            self._engine.hub.publish(CommitFailed(cell.key.kind, cell.key.actor_id, reason))
+            self.abort(
+                cell,
+                lambda fate: SessionQuarantinedError(
+                    f"{cell.name}: {reason}, so that nothing was written; repair or move that key",
+                    fate=fate,
+                ),
+            )
+            self._engine.life.recover(cell)
+        elif isinstance(outcome, Conflict):
+            self._contradicted(cell, outcome.revision, cell.owner)
+        else:
+            self._contradicted(cell, None, outcome.owner)
+
+    def _committed(self, cell: Cell, commit: PendingCommit) -> None:
+        assert commit.sent is not None
+        backlog = cell.busy()
+        backlog.commits.popleft()
+        commit.settled = True
+        cell.revision = commit.sent.revision
+        for envelope in commit.envelopes:
+            envelope.finish()
+            backlog.settle(envelope)
+        self._engine.changed(cell)
+        if commit.release:
+            self._engine.life.released(cell)
+            return
+        if not backlog.commits:
+            backlog.blocked = backlog.overdue = False
+        self._engine.perform(cell, commit.effects)
+        if cell.status is Status.RECOVERING and not backlog.commits:
+            self._engine.claims.request(cell, self._engine.life.backoff(cell))
+        elif cell.status is Status.LIVE:
+            self._engine.proceed(cell)
+
+    def abort(self, cell: Cell, error: Callable[[Fate], Exception]) -> None:
+        backlog = cell.busy()
+        while backlog.commits:
+            commit = backlog.commits.popleft()
+            commit.settled = True
+            fate = Fate.IN_DOUBT if commit.doubtful else Fate.NOT_EXECUTED
+            for envelope in commit.envelopes:
+                envelope.answer(error=error(fate))
+                backlog.settle(envelope)
+        backlog.blocked = backlog.overdue = False
+
+    def _contradicted(self, cell: Cell, revision: int | None, owner: str | None) -> None:
+        """The fence is not as this claim left it: the store went back, or somebody else came."""
+        if owner is None or epoch_of(owner) < epoch_of(cell.owner):
+            self.regress(cell, None if owner is None else revision)
+        elif owner != cell.owner:
+            self._engine.life.lose(cell, owner)
+        elif revision is not None and revision < cell.revision:
+            self.regress(cell, revision)
+        else:
+            self.abort(
+                cell,
+                lambda _fate: OwnershipLostError(
+                    f"{cell.name} was changed under this process's own claim; it is loaded anew",
+                    fate=Fate.IN_DOUBT,
+                ),
+            )
+            self._engine.life.recover(cell)
+
+    def check_fence(self, cell: Cell, owner: str | None, revision: int | None) -> None:
+        """Compare a live, settled actor with the fence that the store has for it."""
+        if cell.status is not Status.LIVE or (cell.backlog and cell.backlog.commits):
+            return
+        if owner != cell.owner or revision is None or revision < cell.revision:
+            self._contradicted(cell, revision, owner)
+
+    def regress(self, cell: Cell, found: int | None) -> None:
+        self._engine.hub.publish(
+            StoreRegressed(cell.key.kind, cell.key.actor_id, cell.revision, found)
+        )
+        if cell.state is None:
+            self.abort(
+                cell,
+                lambda _fate: OwnershipLostError(
+                    f"the store went back in time while {cell.name} was being restarted; "
+                    "it is loaded from what is stored",
+                    fate=Fate.IN_DOUBT,
+                ),
+            )
+            self._engine.life.recover(cell)
+            return
+        cell.status = Status.REWRITING
+        self._engine.claims.request(cell)
+
+    def rewrite(self, cell: Cell, claimed: Claimed) -> None:
+        """Write an actor from memory after the store lost what it had committed."""
+        backlog = cell.busy()
+        pending = tuple(backlog.commits)
+        backlog.commits.clear()
+        backlog.claim_since = None
+        cell.owner = claimed.owner
+        cell.revision = claimed.revision
+        cell.status = Status.LIVE
+        commit = self._engine.new_commit(cell)
+        commit.writes.extend(cell.behaviour.stored(cell.state))
+        commit.due = cell.due
+        commit.sealed = True
+        for old in pending:
+            old.settled = True
+            commit.envelopes.extend(old.envelopes)
+            commit.effects.extend(old.effects)
+            commit.release = commit.release or old.release
+        if commit.release:
+            cell.status = Status.RELEASING
+        backlog.blocked = True
+        self._engine.commits.add(cell, urgent=True)
+
+    def expire(self, cell: Cell, item: PendingCommit | Envelope) -> bool:
+        """Something has taken longer than the commit timeout.
+
+        Returns:
+            Whether it must be looked at again later.
+        """
+        backlog = cell.backlog
+        if backlog is None:
+            return False
+        if isinstance(item, PendingCommit):
+            backlog.overdue = True
+            self._engine.hub.publish(
+                CommitFailed(cell.key.kind, cell.key.actor_id, "the store is late")
+            )
+            for envelope in item.envelopes:
+                envelope.answer(error=self.unavailable(cell, Fate.IN_DOUBT))
+            self._refuse_queue(cell)
+            return False
+        since = backlog.claim_since
+        late = since is not None and (
+            self._engine.clock.now() - since >= self._engine.settings.commit_timeout_seconds
+        )
+        if item.handled:
+            item.answer(error=self.unavailable(cell, Fate.IN_DOUBT))
+        elif late or backlog.overdue:
+            item.answer(error=self.unavailable(cell, Fate.NOT_EXECUTED))
+        else:
+            return True  # It waits for something else: a restart, other messages.
+        return False
+
+    def _refuse_queue(self, cell: Cell) -> None:
+        backlog = cell.busy()
+        for envelope in backlog.queue:
+            if not envelope.internal:
+                envelope.answer(error=self.unavailable(cell, Fate.NOT_EXECUTED))
+
+    def unavailable(self, cell: Cell, fate: Fate) -> StoreUnavailableError:
+        what = (
+            "its last changes are sent until they are settled; repeat the call with its press_id "
+            "or read the state later"
+            if fate is Fate.IN_DOUBT
+            else "nothing of this call happened; send it again later"
+        )
+        return StoreUnavailableError(
+            f"{cell.name}: the store has not answered for "
+            f"{self._engine.settings.commit_timeout_seconds:g} s; {what}",
+            fate=fate,
+        )
+
+
+def epoch_of(owner: str) -> int:
+    """The epoch of an owner token; of nobody's (empty) or a foreign one: very large."""
+    head = owner.partition(":")[0]
+    return int(head) if head.isdecimal() else 1 << 62
