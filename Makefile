@@ -44,7 +44,7 @@ wheel-test: $(WHEEL_VENV)/.wheel  ## All tests once more, against the built whee
 bench: $(VENV)/.dev  ## The benchmarks, with their results
 	$(BIN)/python -m benchmarks
 
-lock: $(VENV)/.dev  ## Choose the newest versions of all dependencies, with their hashes
+lock:  ## Choose the newest versions of all dependencies, with their hashes
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python $(PIP) install uv
 	cd requirements && for name in run dev; do \
