@@ -33,7 +33,7 @@ from gamegirl.actors.session._events import (
     TurnRecorded,
     WindowOpened,
 )
-from gamegirl.actors.session._ref import SessionRef
+from gamegirl.actors.session._ref import SessionRef, SessionWatch
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._state import SessionState
 
@@ -61,6 +61,7 @@ __all__ = [
     "SessionRef",
     "SessionRules",
     "SessionState",
+    "SessionWatch",
     "Swapped",
     "TitleScreenSet",
     "TurnAttemptFailed",

@@ -32,9 +32,9 @@ def new_game_id(value: Any, channel_id: str) -> str:
 
 
 def name_of(value: Any, what: str, most: int, channel_id: str) -> str:
-    """A name: some characters, no control characters, and more than blanks."""
+    """A name: some characters, no control characters, and not none."""
     name = text_of(value, what, most, channel_id)
-    if not name.strip():
+    if not name:
         raise InvalidInputError(f"{what} is empty (channel {channel_id!r}): give it a name")
     if _CONTROL.search(name):
         raise InvalidInputError(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import attrs
-
 from gamegirl.actors._behaviour import Decision, Effect, Emit
 from gamegirl.actors._errors import GameActiveError
 from gamegirl.actors._writes import Drop, PatchHash, Require, Value, Write
@@ -17,22 +15,35 @@ from gamegirl.actors.session._state import SessionState
 from gamegirl.codec import GameGirlError
 
 
-@attrs.define
 class Changes:
     """Writes, conditions and effects of one message, in order.
 
-    The full forms are made once, at the end, however many rules asked for them.
+    The full forms are made once, at the end, however many rules asked for them; so is the patch of
+    the closed turns.
     """
 
-    state: SessionState
-    rules: SessionRules
-    now: float
-    writes: list[Write] = attrs.field(factory=list)
-    requires: list[Require] = attrs.field(factory=list)
-    effects: list[Effect] = attrs.field(factory=list)
-    forms: bool = False
-    turns: dict[str, Value] = attrs.field(factory=dict)
-    turns_gone: list[str] = attrs.field(factory=list)
+    __slots__ = (
+        "effects",
+        "forms",
+        "now",
+        "requires",
+        "rules",
+        "state",
+        "turns",
+        "turns_gone",
+        "writes",
+    )
+
+    def __init__(self, state: SessionState, rules: SessionRules, now: float) -> None:
+        self.state = state
+        self.rules = rules
+        self.now = now
+        self.writes: list[Write] = []
+        self.requires: list[Require] = []
+        self.effects: list[Effect] = []
+        self.forms = False
+        self.turns: dict[str, Value] = {}
+        self.turns_gone: list[str] = []
 
     def write(self, *writes: Write) -> None:
         """Put writes after those that are there."""

@@ -70,11 +70,11 @@ class Form:
     title_screen_url: str | None = None
     crown_holder: str | None = None
     players: dict[str, Player] | None = None
-    player_extras: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+    player_extras: dict[str, dict[str, Any]] = attrs.field(factory=dict[str, dict[str, Any]])
     pending: dict[str, str] | None = None
-    extras: dict[str, Any] = attrs.field(factory=dict)
+    extras: dict[str, Any] = attrs.field(factory=dict[str, Any])
     undated: bool = False
-    malformed: list[Quarantined] = attrs.field(factory=list)
+    malformed: list[Quarantined] = attrs.field(factory=list[Quarantined])
 
     def digest(self) -> str:
         """The digest of what it says."""

@@ -38,7 +38,8 @@ from gamegirl.actors.session._keys import (
 )
 from gamegirl.actors.session._messages import Boot, Exit, Load, Swap, Wipe
 from gamegirl.actors.session._parts import as_text, mapping_of
-from gamegirl.actors.session._restore import UnusableError, open_again, read_channel
+from gamegirl.actors.session._reading import UnusableError, read_channel
+from gamegirl.actors.session._restore import open_again
 from gamegirl.actors.session._saves import hash_of, hold, save, saved_state
 from gamegirl.actors.session._state import SessionState
 from gamegirl.actors.session._turns import WORK, require_active
@@ -121,9 +122,7 @@ def wipe(changes: Changes, message: Wipe) -> None:
     state = changes.state
     game_id = state.game_id
     if game_id and not message.keep_game:
-        holder: str | None = held_by(state.channel_id)
-        if not state.active and not state.quarantine:
-            holder = state.saved or None
+        holder = held_by(state.channel_id) if state.active else state.saved or None
         if holder is None or holder.startswith("save:") or holder == held_by(state.channel_id):
             changes.require_holder(game_id, holder, f"game {game_id} {_AGAIN}")
             changes.write(PatchHash(INDEX_KEY, {}, (game_id,)), Drop(game_key(game_id)))
@@ -231,6 +230,8 @@ def _find(changes: Changes, message: Load) -> tuple[SessionState, str | None]:
             return _find_old(changes, message), None
         if holder.startswith("channel:"):
             where = holder.removeprefix("channel:")
+            if where == state.channel_id:
+                raise _overwritten(state, game_id, where)
             raise GameActiveError(
                 f"game {game_id} is active in channel {where!r}: exit it there before channel "
                 f"{state.channel_id!r} loads it"
@@ -266,15 +267,19 @@ def _find_old(changes: Changes, message: Load) -> SessionState:
         ) from error
     old = found.state
     if old.game_id != game_id:
-        raise UnknownGameError(
-            f"game {game_id} was overwritten by a later game of its channel {channel_id!r}"
-            + (f", {old.game_id} ({old.game_name!r})" if old.game_id else "")
-            + ": it can't be loaded any more, only forgotten"
-        )
+        raise _overwritten(old, game_id, message.channel_id)
     if found.ours and old.active:
         raise GameActiveError(f"game {game_id} is active in channel {channel_id!r}")
     old.channel_id = state.channel_id
     return old
+
+
+def _overwritten(there: SessionState, game_id: str, channel_id: str) -> UnknownGameError:
+    later = f", {there.game_id} ({there.game_name!r})" if there.game_id else ""
+    return UnknownGameError(
+        f"game {game_id} was overwritten by a later game of its channel {channel_id!r}{later}: it "
+        "can't be loaded any more, only forgotten"
+    )
 
 
 def entry_channel(entry: Stored | str) -> str | None:

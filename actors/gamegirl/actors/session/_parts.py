@@ -14,11 +14,13 @@ import attrs
 
 from gamegirl.actors.session._data import ClosedTurn, Player, Pressed, TurnRecord
 from gamegirl.actors.session._state import Answers, KeptTurn
-from gamegirl.codec import CodecError, Fault, decode_json, encode_json
+from gamegirl.codec import CodecError, Fault, JsonCodec, decode_json, encode_json
 
 NUMBER_MAX = 10**15
 """No turn number reaches it; a stored one that does is a fault."""
 
+_PLAYER = JsonCodec(Player)
+_RECORD = JsonCodec(TurnRecord)
 _PLAYER_FIELDS = frozenset(field.name for field in attrs.fields(Player))
 
 
@@ -46,15 +48,18 @@ def fault(path: str, reason: str) -> CodecError:
 
 def mapping_of(plain: Any, path: str) -> dict[str, Any]:
     """The plain value, which must be an object."""
-    if not isinstance(plain, dict):
-        raise fault(path, f"expected an object, found {type(plain).__name__}")
-    return plain  # pyright: ignore[reportUnknownVariableType]
+    given: object = plain
+    if not isinstance(given, dict):
+        raise fault(path, f"expected an object, found {type(given).__name__}")
+    fields: dict[str, Any] = plain
+    return fields
 
 
 def list_of(plain: Any, path: str, length: int | None = None) -> list[Any]:
     """The plain value, which must be an array, of this length if given."""
-    if not isinstance(plain, list):
-        raise fault(path, f"expected an array, found {type(plain).__name__}")
+    given: object = plain
+    if not isinstance(given, list):
+        raise fault(path, f"expected an array, found {type(given).__name__}")
     items: list[Any] = plain
     if length is not None and len(items) != length:
         raise fault(path, f"expected {length} items, found {len(items)}")
@@ -124,20 +129,17 @@ def player_to_plain(player: Player) -> dict[str, Any]:
 
 def player_of(user_id: str, plain: Any, path: str, now: float) -> tuple[Player, dict[str, Any]]:
     """A player and the fields of theirs that we don't know."""
-    fields = mapping_of(plain, path)
-    player = Player(
-        text_of(fields.get("user_id"), f"{path}.user_id"),
-        text_of(fields.get("user_name"), f"{path}.user_name"),
-        whole_of(fields.get("joined_turn", 0), f"{path}.joined_turn"),
-        seconds_of(fields.get("last_active", now), f"{path}.last_active"),
-        whole_of(fields.get("last_active_turn", 0), f"{path}.last_active_turn"),
-        whole_of(fields.get("consecutive_skips", 0), f"{path}.consecutive_skips"),
-    )
+    player = _PLAYER.structure(plain, path)
     if player.user_id != user_id:
         raise fault(f"{path}.user_id", "isn't the key that it is stored under")
-    if len(fields) == 6 and fields.keys() == _PLAYER_FIELDS:
+    whole_of(player.joined_turn, f"{path}.joined_turn")
+    whole_of(player.last_active_turn, f"{path}.last_active_turn")
+    whole_of(player.consecutive_skips, f"{path}.consecutive_skips")
+    if "last_active" not in plain:
+        player = attrs.evolve(player, last_active=now)
+    if len(plain) == len(_PLAYER_FIELDS) and plain.keys() == _PLAYER_FIELDS:
         return player, {}
-    return player, {name: fields[name] for name in fields if name not in _PLAYER_FIELDS}
+    return player, {name: plain[name] for name in plain if name not in _PLAYER_FIELDS}
 
 
 def record_to_bytes(record: TurnRecord, game_id: str | None, *, narration: bool) -> bytes:
@@ -157,17 +159,17 @@ def record_to_bytes(record: TurnRecord, game_id: str | None, *, narration: bool)
 def record_of(data: bytes | str, now: float) -> StoredRecord:
     """A history entry, read."""
     fields = mapping_of(decode_json(data), "")
+    record = _RECORD.structure(fields)
+    whole_of(record.turn, "turn")
+    dated = "timestamp" in fields
+    if not dated:
+        record = attrs.evolve(record, timestamp=now)
     game_id = fields.get("game_id")
     return StoredRecord(
-        TurnRecord(
-            whole_of(fields.get("turn"), "turn"),
-            texts_of(fields.get("choices"), "choices"),
-            text_of(fields.get("narrative_summary", ""), "narrative_summary"),
-            seconds_of(fields.get("timestamp", now), "timestamp"),
-        ),
+        record,
         game_id if isinstance(game_id, str) else None,
         fields.get("kind") == "narration",
-        "timestamp" in fields,
+        dated,
     )
 
 

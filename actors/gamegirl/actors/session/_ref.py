@@ -215,14 +215,9 @@ class SessionRef:
         state: SessionState | None = self._host.peek(KIND, self.channel_id)
         return None if state is None or state.quarantine else state.snapshot()
 
-    async def watch(self) -> AsyncIterator[Session]:
+    def watch(self) -> SessionWatch:
         """Snapshots: one at once and one after each change; a slow reader skips to the newest."""
-        last: Session | None = None
-        async for _ in self._host.changes(KIND, self.channel_id):
-            session = await self.state()
-            if session != last:
-                last = session
-                yield session
+        return SessionWatch(self, self._host.changes(KIND, self.channel_id))
 
     async def save(self) -> None:
         """Write everything in full now."""
@@ -289,3 +284,24 @@ def _field(stored: Any, name: str) -> Any:
         return None
     value = stored.get(name.encode())
     return stored.get(name) if value is None else value
+
+
+class SessionWatch(AsyncIterator[Session]):
+    """The snapshots of one channel, for as long as somebody iterates; there is nothing to close.
+
+    Raises:
+        SupervisorClosedError: Its supervisor has gone.
+    """
+
+    def __init__(self, ref: SessionRef, changes: AsyncIterator[None]) -> None:
+        self._ref = ref
+        self._changes = changes
+        self._last: Session | None = None
+
+    async def __anext__(self) -> Session:
+        while True:
+            await anext(self._changes)
+            session = await self._ref.state()
+            if session != self._last:
+                self._last = session
+                return session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from gamegirl.actors._writes import Drop, PatchHash, PutHash, Value, Write
@@ -11,7 +12,7 @@ from gamegirl.actors.session._keys import game_key, held_by
 from gamegirl.actors.session._parts import (
     answers_of,
     answers_to_plain,
-    as_text,
+    as_fields,
     fault,
     list_of,
     text_of,
@@ -118,9 +119,10 @@ def hash_of(stored: Any, path: str) -> dict[str, str]:
     """A stored hash with texts for bytes; nothing stored: an empty one."""
     if stored is None:
         return {}
-    if not isinstance(stored, dict) and not hasattr(stored, "items"):
+    given: object = stored
+    if not isinstance(given, Mapping):
         raise fault("", "isn't a hash")
-    return {as_text(key, path): as_text(value, path) for key, value in stored.items()}
+    return as_fields(stored, path)
 
 
 def _inner(fields: dict[str, str], name: str, default: Any) -> Any:

@@ -39,9 +39,9 @@ class KeptTurn:
 class Extras:
     """Fields that we don't know and keep: of the JSON form, the hash form and players in both."""
 
-    json: dict[str, Any] = attrs.field(factory=dict)
-    hash: dict[str, str] = attrs.field(factory=dict)
-    players: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+    json: dict[str, Any] = attrs.field(factory=dict[str, Any])
+    hash: dict[str, str] = attrs.field(factory=dict[str, str])
+    players: dict[str, dict[str, Any]] = attrs.field(factory=dict[str, dict[str, Any]])
 
 
 @attrs.define(eq=False)
@@ -67,15 +67,15 @@ class SessionState:
     turn_number: int = 0
     title_screen_url: str = ""
     crown_holder: str | None = None
-    players: dict[str, Player] = attrs.field(factory=dict)
+    players: dict[str, Player] = attrs.field(factory=dict[str, Player])
     window: Window | None = None
-    choices: dict[str, Choice] = attrs.field(factory=dict)
+    choices: dict[str, Choice] = attrs.field(factory=dict[str, Choice])
     choices_bytes: int = 0
-    answers: Answers = attrs.field(factory=dict)
+    answers: Answers = attrs.field(factory=Answers)
     journal: int = 0
-    joins: dict[str, int] = attrs.field(factory=dict)
-    turns: dict[int, KeptTurn] = attrs.field(factory=dict)
-    records: list[bytes] = attrs.field(factory=list)
+    joins: dict[str, int] = attrs.field(factory=dict[str, int])
+    turns: dict[int, KeptTurn] = attrs.field(factory=dict[int, KeptTurn])
+    records: list[bytes] = attrs.field(factory=list[bytes])
     extras: Extras | None = None
     saved: str = ""
     performing: int | None = None
