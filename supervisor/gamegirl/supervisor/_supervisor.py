@@ -467,14 +467,14 @@ class Supervisor:
         cell = self._engine.find(kind, actor_id)
         return cell.state if cell is not None and cell.status is Status.LIVE else None
 
-    async def changes(self, kind: str, actor_id: str) -> AsyncIterator[None]:
+    def changes(self, kind: str, actor_id: str) -> AsyncIterator[None]:
         """An item at once and after each committed change; what a slow reader misses is one."""
-        key = ActorKey(kind, actor_id)
-        while True:
-            self._check_open()
-            signal = self._engine.change_signal(key)
-            yield
-            await signal.wait()
+        return _Changes(self, ActorKey(kind, actor_id))
+
+    def next_change(self, key: ActorKey) -> anyio.Event:
+        """Is set at the actor's next committed change, and when the supervisor goes."""
+        self._check_open()
+        return self._engine.change_signal(key)
 
     async def read(self, keys: Sequence[str]) -> Sequence[StoredValue]:
         """What the store holds in these keys now, whoever owns them."""
@@ -497,3 +497,17 @@ class _State:
     DRAINING = "draining"
     CLOSED = "closed"
     FAILED = "broken"
+
+
+class _Changes(AsyncIterator[None]):
+    """An item at once and after each committed change of an actor."""
+
+    def __init__(self, supervisor: Supervisor, key: ActorKey) -> None:
+        self._supervisor = supervisor
+        self._key = key
+        self._signal: anyio.Event | None = None
+
+    async def __anext__(self) -> None:
+        if self._signal is not None:
+            await self._signal.wait()
+        self._signal = self._supervisor.next_change(self._key)

@@ -211,8 +211,8 @@ def due_actors(flat: Sequence[Any]) -> tuple[int, list[tuple[str, Due]]]:
     """
     found: list[tuple[str, Due]] = []
     for member, at, owner, milliseconds in zip(*(iter(flat),) * 4, strict=True):
-        name = member.decode("utf-8", "surrogateescape")
         try:
+            name = member.decode()
             actor = ActorKey.of_member(name)
         except ValueError:
             continue

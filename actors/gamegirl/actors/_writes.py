@@ -1,0 +1,97 @@
+"""What a decision changes in the store, as data.
+
+A store holds keys of three types, Redis' own: a text, a hash (field to value) and a list. A write
+names one key and what becomes of it. `PatchHash` is the patch (a small field; under
+`Durability.TURN` it may wait for company); all others are full forms.
+
+Writes are frozen when they are made: whoever makes one must hand over values that nobody changes
+later, because the commit that carries it is built after other messages have been handled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import attrs
+
+from gamegirl.codec import GameGirlError
+
+Value: TypeAlias = "str | bytes"
+
+
+@attrs.frozen
+class PutText:
+    """The key is this text from now on."""
+
+    key: str
+    text: Value
+
+
+@attrs.frozen
+class PutHash:
+    """The key is this hash from now on: fields it had before are gone.
+
+    Attributes:
+        fields: Field to value; empty: the key goes.
+        ttl_seconds: The key goes by itself after this time; None: it stays.
+    """
+
+    key: str
+    fields: Mapping[str, Value]
+    ttl_seconds: int | None = None
+
+
+@attrs.frozen
+class PatchHash:
+    """These fields of the hash are set and those removed; all others stay."""
+
+    key: str
+    fields: Mapping[str, Value] = attrs.field(factory=dict)
+    remove: Sequence[str] = ()
+
+
+@attrs.frozen
+class PutList:
+    """The key is this list from now on; empty: the key goes."""
+
+    key: str
+    items: Sequence[Value]
+
+
+@attrs.frozen
+class AppendList:
+    """The items are put at the list's end, of which the last `keep` stay."""
+
+    key: str
+    items: Sequence[Value]
+    keep: int
+
+
+@attrs.frozen
+class Drop:
+    """The key goes, whatever type it has."""
+
+    key: str
+
+
+Write: TypeAlias = "PutText | PutHash | PatchHash | PutList | AppendList | Drop"
+
+
+@attrs.frozen
+class Require:
+    """A condition of the commit: if it doesn't hold, nothing is written and `error` is raised.
+
+    For what one actor can't know alone, because other actors write it as well.
+
+    Attributes:
+        key: A hash.
+        field: One of its fields.
+        value: What it must hold; None: it must be absent.
+        error: What the caller gets otherwise.
+    """
+
+    key: str
+    field: str
+    value: str | None
+    error: GameGirlError
