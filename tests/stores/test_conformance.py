@@ -501,6 +501,12 @@ async def test_types_within_a_commit(world: World) -> None:
     assert await owner.commit(PutHash("k", {}), AppendList("k", ["1"], 5)) == Done()
     assert await owner.commit(AppendList("k", ["1"], 0), PutText("k", "x")) == Done()
     assert list(await store.read(["k"])) == [b"x"]
+    await owner.commit(PutHash("h", {"a": "1"}), PutList("l", ["1"]))
+    removing = PatchHash("h", remove=["a"])
+    assert await owner.commit(removing, PutText("h", "x")) == BadType("h", "hash")
+    trimming = AppendList("l", [], keep=1)
+    assert await owner.commit(trimming, PutText("l", "x")) == BadType("l", "list")
+    assert list(await store.read(["h", "l"])) == [{b"a": b"1"}, [b"1"]]
 
 
 async def test_requirements(world: World) -> None:
