@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import anyio
@@ -288,7 +288,7 @@ async def test_turn_durability_answers_from_memory_and_commits_soon() -> None:
         assert dict(turn.choices) == {"1": "x", "2": "y"}
 
 
-async def _until(events: EventStream, kind: type) -> AsyncIterator[Any]:
+async def _until(events: EventStream, kind: type) -> AsyncGenerator[Any]:
     async for event in events:
         yield event
         if isinstance(event, kind):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -175,7 +175,7 @@ class Counter(Behaviour[Count]):
 @asynccontextmanager
 async def hosted(
     store: Any = None, behaviour: Counter | None = None, **settings: Any
-) -> AsyncIterator[Supervisor]:
+) -> AsyncGenerator[Supervisor]:
     async with Supervisor(
         MemoryStore() if store is None else store,
         settings=Settings(**settings),
@@ -199,11 +199,11 @@ async def next_event(events: Any, kind: type) -> Any:
 async def test_an_answer_waits_until_its_commit_is_through() -> None:
     """Nothing is acknowledged before it is stored; reads wait for what they could have seen."""
     store = FaultyStore(MemoryStore())
+    answers: list[int] = []
     async with hosted(store) as supervisor, anyio.create_task_group() as tasks:
         actor = supervisor.actor("counter", "a")
         await actor.ask(Add())
         store.hold()
-        answers: list[int] = []
 
         async def ask(message: object) -> None:
             answers.append(await actor.ask(message))
@@ -275,11 +275,11 @@ async def test_a_crash_is_answered_kept_and_leaves_no_trace() -> None:
 async def test_messages_before_a_crash_are_committed_and_those_behind_it_handled() -> None:
     """What came before the crashed message keeps its effect; what comes after is handled."""
     store = FaultyStore(MemoryStore())
+    answers: list[object] = []
     async with hosted(store) as supervisor, anyio.create_task_group() as tasks:
         actor = supervisor.actor("counter", "a")
         await actor.ask(Read())
         store.hold()
-        answers: list[object] = []
 
         async def ask(message: object) -> None:
             try:
@@ -314,9 +314,9 @@ async def test_an_actor_that_crashes_too_often_fails_alone_until_it_is_revived()
 
 async def test_waiting_messages_survive_a_restart() -> None:
     """A message that waits for `Later` is answered by the actor's next life."""
+    got: list[int] = []
     async with hosted() as supervisor, anyio.create_task_group() as tasks:
         actor = supervisor.actor("counter", "a")
-        got: list[int] = []
 
         async def wait() -> None:
             got.append(await actor.ask(AwaitTotal(3)))

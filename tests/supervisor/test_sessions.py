@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -52,7 +52,7 @@ def stores(request: pytest.FixtureRequest) -> Stores:
 
 
 @asynccontextmanager
-async def hosted(store: Any, on_turn: Any = None, **settings: Any) -> AsyncIterator[Supervisor]:
+async def hosted(store: Any, on_turn: Any = None, **settings: Any) -> AsyncGenerator[Supervisor]:
     async with Supervisor(store, settings=Settings(**settings), on_turn=on_turn) as supervisor:
         yield supervisor
 
@@ -351,6 +351,7 @@ async def test_an_unrecorded_turn_is_handed_out_again_after_a_crash(stores: Stor
 async def test_redis_that_is_down_is_an_error_in_time_and_never_a_success(stores: Stores) -> None:
     """Presses fail while the store is away, and a repeated press counts once when it is back."""
     store = FaultyStore(stores())
+    answers: list[object] = []
     async with hosted(store, commit_timeout_seconds=0.15) as supervisor:
         session = supervisor.session("c")
         await session.boot("G")
@@ -361,7 +362,6 @@ async def test_redis_that_is_down_is_an_error_in_time_and_never_a_success(stores
             with pytest.raises(StoreUnavailableError):
                 await session.press("2", "Bo", "y", press_id="p2")
         async with anyio.create_task_group() as tasks:
-            answers: list[object] = []
 
             async def repeat() -> None:
                 answers.append(await session.press("1", "Ana", "x", press_id="p1"))

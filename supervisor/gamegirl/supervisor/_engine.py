@@ -290,21 +290,20 @@ class Engine:
         backlog = cell.backlog
         if backlog is None:
             return
-        handled = 0
+        limit = self.handled + _SLICE
         while (
             backlog.queue
             and cell.status is Status.LIVE
             and not backlog.blocked
             and not backlog.overdue
         ):
-            if handled == _SLICE:
+            if self.handled >= limit:
                 self.timers.add(self.clock.now(), self._resume, cell)
                 return
             envelope = backlog.queue.popleft()
             if envelope.done:
                 backlog.settle(envelope)
                 continue
-            handled += 1
             self.handle(cell, envelope)
         cell.rest()
 
@@ -327,6 +326,12 @@ class Engine:
         if signal is None:
             signal = self._changes[key] = anyio.Event()
         return signal
+
+    def end_changes(self) -> None:
+        """Let all who wait for changes look up: there will be none any more."""
+        for signal in self._changes.values():
+            signal.set()
+        self._changes.clear()
 
     def changed(self, cell: Cell) -> None:
         if self._changes:

@@ -354,8 +354,7 @@ class Lifecycle:
                 commit.doubtful = commit.doubtful or commit.sent is not None
             self._engine.settlement.abort(cell, error)
             self.end(cell, lambda: error(Fate.NOT_EXECUTED))
-        for signal in self._engine._changes.values():
-            signal.set()
+        self._engine.end_changes()
 
     def end_waiters(self, cell: Cell, error: Callable[[], Exception]) -> None:
         """Answer the messages that wait for `Later`."""

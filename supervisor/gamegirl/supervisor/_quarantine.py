@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gamegirl.actors import PatchHash, Quarantined, WrongType
 from gamegirl.actors import Stored as StoredValue
@@ -47,11 +47,9 @@ def raw(value: StoredValue) -> bytes:
         return value
     if value is None or isinstance(value, WrongType):
         return b"" if value is None else value.name.encode()
-    if hasattr(value, "items"):
-        plain: object = {_text(name): _text(field) for name, field in value.items()}
-    else:
-        plain = [_text(item) for item in value]
-    return encode_json(plain)
+    if isinstance(value, Mapping):
+        return encode_json({_text(name): _text(field) for name, field in value.items()})
+    return encode_json([_text(item) for item in value])
 
 
 def _text(value: bytes) -> str:

@@ -21,8 +21,9 @@ class Role:
     def __init__(self, behaviour: Behaviour[Any]) -> None:
         self.behaviour = behaviour
         self.cells: dict[str, Cell] = {}
-        own = type(behaviour)
-        self.timed = own.wake_at is not Behaviour.wake_at or own.due_at is not Behaviour.due_at
+        classes = type(behaviour).__mro__
+        own = classes[: classes.index(Behaviour)]
+        self.timed = any("wake_at" in vars(cls) or "due_at" in vars(cls) for cls in own)
 
 
 class Claims(Protocol):
