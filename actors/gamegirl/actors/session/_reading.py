@@ -91,7 +91,7 @@ def read_channel(
             raise _at(keys[_META], f"schema {meta.get('schema')!r}: a newer version wrote it")
         found.game_id = meta.get("game", "")
         copies += _read_forms(found, keys, stored, meta, now)
-        state = _state_of(found, channel_id, keys, copies)
+        state = _state_of(found, channel_id, keys, stored, copies)
         found.game_id = state.game_id
         reading = Reading(state, found.source, quarantined=copies)
         reading.ours = bool(meta) and state.game_id != "" and _fits(meta, found)
@@ -222,7 +222,11 @@ def _read_forms(
 
 
 def _state_of(
-    found: _Forms, channel_id: str, keys: Sequence[str], copies: list[Quarantined]
+    found: _Forms,
+    channel_id: str,
+    keys: Sequence[str],
+    stored: Sequence[Stored],
+    copies: list[Quarantined],
 ) -> SessionState:
     """Choose between the forms and make the state of the chosen one."""
     json, hash_ = found.json, found.hash
@@ -232,7 +236,8 @@ def _state_of(
         found.chosen, found.source = (json, "json") if json else (hash_, "hash")
     elif json.game_id and hash_.game_id and json.game_id != hash_.game_id:
         # The replaced system writes the JSON first: if the hash is of another game, it is older.
-        copies.append(Quarantined(keys[_HASH], hash_.digest().encode(), "an older game's form"))
+        raw = raw_of(stored[_HASH])
+        copies.append(Quarantined(keys[_HASH], raw, "an older game's form"))
         found.chosen, found.source, found.hash = json, "json", None
     elif (json.active and hash_.active is False) or (
         hash_.turn_number is not None and (json.turn_number or 0) > hash_.turn_number

@@ -15,7 +15,7 @@ from gamegirl.actors._errors import GameActiveError
 from gamegirl.actors._writes import Drop, PatchHash, PutList, Require, Write
 from gamegirl.actors.session._data import UNKNOWN, Player, Window
 from gamegirl.actors.session._forms import digest_of, full_forms, notes
-from gamegirl.actors.session._journal import whole_journal, window_field
+from gamegirl.actors.session._journal import refresh, whole_journal, window_field
 from gamegirl.actors.session._keys import (
     channel_keys,
     game_key,
@@ -183,9 +183,10 @@ def _reopened(state: SessionState, now: float, rules: SessionRules, *, ours: boo
 
 def open_again(state: SessionState, now: float, rules: SessionRules) -> Write:
     """Open the window in full for choices that have none; the journal must be empty."""
+    turn = state.turn_number
     for user_id in state.choices:
-        if user_id not in state.players:
-            turn = state.turn_number
-            state.players[user_id] = Player(user_id, UNKNOWN, turn, now, turn)
+        player = state.players.get(user_id) or Player(user_id, UNKNOWN, turn, now, turn)
+        # As whoever pressed in this turn looks, and as the journal's entry will make them.
+        state.players[user_id] = refresh(player, turn, player.last_active, pressed=True)
     state.window = Window(now, now + rules.window_seconds)
     return whole_journal(state)
