@@ -438,3 +438,20 @@ async def test_broken_is_told_apart_by_key(server: Server) -> None:
     assert ACTOR.fence in outcome.reason
     assert os.fspath(server.socket) not in outcome.reason
     await store.aclose()
+
+
+async def test_a_restarted_server_or_a_lost_lease_shows_at_the_next_renewal(
+    redis_url: str,
+) -> None:
+    """`renew` says whether the store has known the process all the time."""
+    store = RedisStore(redis_url)
+    await store.open(Process("p", ""), 5.0)
+    assert await store.renew()
+    with redis.Redis.from_url(redis_url) as client:  # pyright: ignore[reportUnknownMemberType]
+        client.delete("gg:lease:p")
+    assert not await store.renew()
+    assert await store.renew()
+    store._server = b"0" * 40  # pyright: ignore[reportPrivateUsage] - as after a restart
+    assert not await store.renew()
+    assert await store.renew()
+    await store.aclose()

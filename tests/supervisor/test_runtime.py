@@ -572,6 +572,26 @@ async def test_a_store_that_went_back_in_time_is_written_anew_from_memory() -> N
         assert await actor.ask(Read()) == 8
 
 
+async def test_a_store_that_lost_everything_unnoticed_is_noticed_at_the_next_renewal() -> None:
+    """Idle actors too are compared with the store when it no longer knows the lease."""
+
+    class Replaced(FaultyStore):
+        async def renew(self) -> bool:
+            await super().renew()
+            return False
+
+    store = MemoryStore()
+    async with hosted(Replaced(store), lease_seconds=0.1) as supervisor:
+        events = supervisor.events()
+        await supervisor.actor("counter", "a").ask(Add(7))
+        await alter(store, Drop("gg:fence:counter:a"), Drop("gg:actor:counter:a"))
+        await next_event(events, StoreRegressed)
+        assert await supervisor.actor("counter", "a").ask(Read()) == 7
+        (text,) = await store.read(["gg:actor:counter:a"])
+        assert isinstance(text, bytes)
+        assert Counter.codec.decode(text).total == 7
+
+
 async def test_unreadable_state_is_quarantined_and_never_overwritten() -> None:
     """What can't be decoded stays as it is, a copy is put aside, callers are told where."""
     store = MemoryStore()

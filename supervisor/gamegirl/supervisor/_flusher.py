@@ -176,7 +176,7 @@ def _freeze(cell: Cell, commit: PendingCommit) -> Commit:
         actor=cell.key,
         owner=cell.owner,
         revision=revision,
-        commit_id=f"{cell.owner.partition(':')[0]}.{revision}",
+        commit_id=f"{cell.owner.split(':')[1]}.{revision}",
         writes=_merge(commit.writes),
         requires=commit.requires,
         due=commit.due,

@@ -56,7 +56,8 @@ class Keeper:
         while True:
             await anyio.sleep(self._settings.lease_seconds / _RENEWALS)
             with suppress(StoreUnavailableError):  # Commits meet the same store, and report it.
-                await self._store.renew()
+                if not await self._store.renew():
+                    self._flusher.returned.set()
 
     async def sweep(self) -> None:
         """Look for channels that are due and have no live owner, until cancelled."""

@@ -60,10 +60,10 @@ class FaultyStore:
         self._check()
         await self._store.open(process, lease_seconds)
 
-    async def renew(self) -> None:
+    async def renew(self) -> bool:
         """See `Store`."""
         self._check()
-        await self._store.renew()
+        return await self._store.renew()
 
     async def aclose(self) -> None:
         """See `Store`."""

@@ -163,12 +163,14 @@ class MemoryStore:
         self._lease_seconds = lease_seconds
         await self.renew()
 
-    async def renew(self) -> None:
+    async def renew(self) -> bool:
         """Say that this process lives, for another `lease_seconds`."""
         await anyio.lowlevel.checkpoint()
         process = self._opened()
-        until = self._keys.clock() + self._lease_seconds
-        self._keys.leases[process.name] = (process.instance, until)
+        now = self._keys.clock()
+        known = self._keys.leases.get(process.name, ("", now))[1] > now
+        self._keys.leases[process.name] = (process.instance, now + self._lease_seconds)
+        return known
 
     async def aclose(self) -> None:
         """Give up the lease; the keys stay as long as there is a handle on them."""

@@ -237,8 +237,13 @@ class Store(Protocol):
         """Get ready and make the process known as alive."""
         ...
 
-    async def renew(self) -> None:
-        """Say that this process lives, for another `lease_seconds`."""
+    async def renew(self) -> bool:
+        """Say that this process lives, for another `lease_seconds`.
+
+        Returns:
+            Whether the store has known it all the time. If not, it was restarted or replaced, or
+            has lost the lease: then what it holds may be older than what it had confirmed.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -7,6 +7,7 @@ asynchronous one. redis-py's own retries are off: whoever has the commit ids dec
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
@@ -43,6 +44,9 @@ _PORTION = 64
 _PAGE = 1000
 """Members of the due index a script call, and key names a SCAN."""
 
+_RUN_ID = re.compile(rb"run_id:([0-9a-f]+)")
+"""A server's name for its own run: another one after every restart or failover."""
+
 _SIDE_THREADS = 4
 """Threads for all that isn't a commit, so that a lease renewal never queues behind a batch."""
 
@@ -69,6 +73,7 @@ class RedisStore:
         self._ours = isinstance(target, str)
         self._process: Process | None = None
         self._lease_milliseconds = 0
+        self._server = b""
         self._commit_threads: CapacityLimiter | None = None
         self._side_threads: CapacityLimiter | None = None
 
@@ -82,12 +87,21 @@ class RedisStore:
         self._commit_threads = self._side_threads = None
         await self.renew()
 
-    async def renew(self) -> None:
+    async def renew(self) -> bool:
         """Say that this process lives, for another `lease_seconds`."""
         process = self._opened()
         key = _typed.LEASE_PREFIX + process.name
-        command = ("SET", key, process.instance, "PX", str(self._lease_milliseconds))
-        await self._aside(lambda: self._call("renew the lease", [command]))
+        lease = ("SET", key, process.instance, "PX", str(self._lease_milliseconds), "GET")
+
+        def run() -> bool:
+            before, info = self._exchange("renew the lease", [lease, ("INFO", "server")])
+            self._unfailed("renew the lease", [before])
+            # Who may not ask for INFO still notices a lost lease.
+            found = _RUN_ID.search(info) if isinstance(info, bytes) else None
+            server, self._server = self._server, found[1] if found else b""
+            return before is not None and self._server == server
+
+        return await self._aside(run)
 
     async def aclose(self) -> None:
         """Give up the lease and close the connections, unless the client is the caller's."""

@@ -86,9 +86,10 @@ class SqliteStore:
 
         await self._in_thread("open", run)
 
-    async def renew(self) -> None:
+    async def renew(self) -> bool:
         """See to it that the process's lock file is still there."""
         await self._in_thread("renew the lock", self._locks.renew)
+        return True
 
     async def aclose(self) -> None:
         """Give up the file lock and close the database."""
