@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 CHANNEL ?= demo
+STORE ?= sqlite:///.gamegirl/games.db
 WORKERS ?= 2
 VENV := .venv
 WHEEL_VENV := .venv-wheel
@@ -18,7 +19,7 @@ help:  ## What can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 run: $(VENV)/.run  ## Play a game in this terminal (CHANNEL=demo)
-	$(BIN)/gamegirl play $(CHANNEL)
+	$(BIN)/gamegirl play $(CHANNEL) --store $(STORE)
 
 setup: $(VENV)/.dev  ## The environment for working on the code, in .venv
 

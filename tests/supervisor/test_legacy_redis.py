@@ -1,4 +1,4 @@
-"""The replaced system's data in a real Redis: all of it restores, is played on, and stays readable."""
+"""The replaced system's data in a real Redis: it restores, is played on, and stays readable."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_every_channel_restores_as_it_was(
 async def test_what_is_played_on_stays_complete_in_the_old_forms(
     redis_url: str, client: Any, expected: dict[str, Any]
 ) -> None:
-    """After a turn JSON, hash, history and index say the same, and unknown fields are still there."""
+    """After a turn JSON, hash, history and index agree, and unknown fields are still there."""
     async with Supervisor(redis_url) as supervisor:
         for channel_id, case in expected.items():
             if case["restored"] is None:
