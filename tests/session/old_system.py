@@ -11,7 +11,14 @@ from typing import Any
 
 from tests.session.world import Store, as_bytes
 
-PLAYER = ("user_id", "user_name", "joined_turn", "last_active", "last_active_turn", "consecutive_skips")
+PLAYER = (
+    "user_id",
+    "user_name",
+    "joined_turn",
+    "last_active",
+    "last_active_turn",
+    "consecutive_skips",
+)
 SESSION = ("game_id", "game_name", "channel_id", "active", "turn_number", "title_screen_url")
 
 

@@ -68,9 +68,10 @@ def test_boot_banner(channel: Channel) -> None:
     banner = channel.boot().banner()
     for part in ("stargazer_title_screen.webp", "S.N.E.S.", "The Loop", GAME, "Awaiting input"):
         assert part in banner
-    assert "https://example.org" in channel.swap().booted.__class__(
-        "c", GAME, "x", "https://example.org"
-    ).banner()
+    assert (
+        "https://example.org"
+        in channel.swap().booted.__class__("c", GAME, "x", "https://example.org").banner()
+    )
 
 
 def test_banners_are_replaceable() -> None:

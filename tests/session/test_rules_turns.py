@@ -88,7 +88,11 @@ def test_press_refreshes(channel: Channel) -> None:
     assert channel.state.players["ana"].consecutive_skips == 3
     channel.press("ana", "run", 5_000.0)
     player = channel.state.players["ana"]
-    assert (player.last_active, player.last_active_turn, player.consecutive_skips) == (5_000.0, 3, 0)
+    assert (player.last_active, player.last_active_turn, player.consecutive_skips) == (
+        5_000.0,
+        3,
+        0,
+    )
 
 
 def test_stamp_never_falls(channel: Channel) -> None:

@@ -191,7 +191,7 @@ class Channel:
     def compare(self) -> None:
         """What is stored must give the state that is in memory."""
         if not self.state.quarantine:
-            restored = self.read(copy.deepcopy(self.world.store))
+            restored = self.read(self.world.store)
             assert whole(restored.state) == whole(self.state)
             assert not restored.quarantined
 
@@ -204,7 +204,9 @@ class Channel:
     def boot(self, game_id: str = GAME, name: str = "The Loop", url: str = "") -> Any:
         return self.ask(m.Boot(name, url, game_id, self.world.new_id()))
 
-    def press(self, user_id: str, choice: str = "run", now: float | None = None, **more: Any) -> Any:
+    def press(
+        self, user_id: str, choice: str = "run", now: float | None = None, **more: Any
+    ) -> Any:
         return self.ask(m.Press(user_id, user_id.title(), choice, **more), now)
 
     def join(self, user_id: str, now: float | None = None) -> Any:
@@ -243,9 +245,10 @@ def whole(state: SessionState) -> dict[str, Any]:
     return {
         "session": state.snapshot(),
         "roster": list(state.players),
-        "pending": list(state.choices.items()) and [
-            (user_id, choice.sequence, choice.text) for user_id, choice in state.choices.items()
-        ] if state.active else list(state.pending().items()),
+        "pending": list(state.choices.items())
+        and [(user_id, choice.sequence, choice.text) for user_id, choice in state.choices.items()]
+        if state.active
+        else list(state.pending().items()),
         "bytes": state.choices_bytes if state.active else 0,
         "answers": state.answers,
         "turns": {

@@ -56,6 +56,7 @@ def boot(changes: Changes, message: Boot) -> Booted:
             f"game {state.game_id} ({state.game_name!r}) is active in channel "
             f"{state.channel_id!r}: exit it first, or swap"
         )
+    _require_new(state, message.game_id)
     return _boot(changes, message)
 
 
@@ -77,6 +78,7 @@ def exit_game(changes: Changes, message: Exit) -> Ejected:
 def swap(changes: Changes, message: Swap) -> Swapped:
     """Exit what runs and boot another game, in one commit."""
     state = changes.state
+    _require_new(state, message.game_id)
     old = state.game_id if state.active else None
     ejected = _eject(changes, message.nonce) if state.active else None
     booted = _boot(
@@ -136,14 +138,22 @@ def wipe(changes: Changes, message: Wipe) -> None:
     changes.emit(GameWiped(state.channel_id, game_id))
 
 
-def _boot(changes: Changes, message: Boot) -> Booted:
-    state, game_id = changes.state, message.game_id
-    exists = GameExistsError(
+def _exists(state: SessionState, game_id: str) -> GameExistsError:
+    return GameExistsError(
         f"there is a game {game_id} already: load it in channel {state.channel_id!r}, or boot "
         "with another id"
     )
+
+
+def _require_new(state: SessionState, game_id: str) -> None:
+    """Refuse the id of the game that the channel's own forms are of; others are seen on commit."""
     if game_id == state.game_id:
-        raise exists
+        raise _exists(state, game_id)
+
+
+def _boot(changes: Changes, message: Boot) -> Booted:
+    state, game_id = changes.state, message.game_id
+    exists = _exists(state, game_id)
     if state.game_id and not state.active:
         _keep_last_game(changes, message.nonce)
     changes.requires += [

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -27,11 +28,11 @@ from gamegirl.actors.session._forms import (
 )
 from gamegirl.actors.session._journal import apply_journal, apply_turns
 from gamegirl.actors.session._keys import channel_keys
-from gamegirl.actors.session._parts import as_fields, fault, record_of, record_to_bytes
+from gamegirl.actors.session._parts import as_fields, fault, mapping_of, record_of, record_to_bytes
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._saves import put_choice, state_of
 from gamegirl.actors.session._state import SessionState
-from gamegirl.codec import CodecError
+from gamegirl.codec import CodecError, decode_json
 
 _JSON, _HISTORY, _HASH, _JOURNAL, _TURNS, _META = range(6)
 
@@ -70,7 +71,6 @@ class _Forms:
     digests: dict[str, str] = attrs.field(factory=dict[str, str])
     chosen: Form | None = None
     source: str = "new"
-    game_id: str = ""
 
 
 def read_channel(
@@ -86,13 +86,9 @@ def read_channel(
     copies: list[Quarantined] = []
     try:
         _check_types(keys, stored)
-        meta = as_fields(_hash(stored[_META]), "")
-        if meta and meta.get("schema") != str(SCHEMA):
-            raise _at(keys[_META], f"schema {meta.get('schema')!r}: a newer version wrote it")
-        found.game_id = meta.get("game", "")
+        meta = _notes(keys[_META], stored[_META])
         copies += _read_forms(found, keys, stored, meta, now)
         state = _state_of(found, channel_id, keys, stored, copies)
-        found.game_id = state.game_id
         reading = Reading(state, found.source, quarantined=copies)
         reading.ours = bool(meta) and state.game_id != "" and _fits(meta, found)
         reading.repair = bool(copies) or any(
@@ -108,9 +104,9 @@ def read_channel(
                 reading.lost = meta.get("game", "")
         _read_history(reading, keys[_HISTORY], stored[_HISTORY], meta, now, rules)
     except _CorruptError as corrupt:
-        raise UnusableError(corrupt, keys, stored, found) from corrupt
+        raise UnusableError(corrupt, keys, stored) from corrupt
     except CodecError as error:
-        raise UnusableError(_CorruptError(keys[_JSON], str(error)), keys, stored, found) from error
+        raise UnusableError(_CorruptError(keys[_JSON], str(error)), keys, stored) from error
     return reading
 
 
@@ -131,7 +127,7 @@ class UnusableError(Exception):
     """
 
     def __init__(
-        self, corrupt: _CorruptError, keys: Sequence[str], stored: Sequence[Stored], found: _Forms
+        self, corrupt: _CorruptError, keys: Sequence[str], stored: Sequence[Stored]
     ) -> None:
         super().__init__(str(corrupt))
         self.where = str(corrupt)
@@ -140,7 +136,21 @@ class UnusableError(Exception):
             for key, value in zip(keys, stored, strict=True)
             if value is not None
         ]
-        self.game_id = found.game_id
+        self.game_id = _game_of(stored)
+
+
+def _game_of(stored: Sequence[Stored]) -> str:
+    """The game that unusable keys are about, as far as any of them says it."""
+    for place, name in ((_JSON, "game_id"), (_HASH, "game_id"), (_META, "game")):
+        value: Any = stored[place]
+        with suppress(CodecError):
+            if place == _JSON and isinstance(value, (bytes, str)):
+                game_id = mapping_of(decode_json(value), "").get(name)
+            else:
+                game_id = as_fields(_hash(value), "").get(name)
+            if isinstance(game_id, str) and game_id:
+                return game_id
+    return ""
 
 
 def raw_of(value: Any) -> bytes:
@@ -178,6 +188,16 @@ def _check_types(keys: Sequence[str], stored: Sequence[Stored]) -> None:
         if not fine:
             name = value.name if isinstance(value, WrongType) else type(value).__name__
             raise _at(keys[place], f"has the wrong type: {name}")
+
+
+def _notes(key: str, stored: Stored) -> dict[str, str]:
+    try:
+        meta = as_fields(_hash(stored), "")
+    except CodecError as error:
+        raise _at(key, str(error)) from error
+    if meta and meta.get("schema") != str(SCHEMA):
+        raise _at(key, f"schema {meta.get('schema')!r}: a newer version wrote it")
+    return meta
 
 
 def _hash(value: Stored) -> Mapping[Any, Any]:
