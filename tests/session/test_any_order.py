@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.session import old_system as old
+from tests.session.world import Channel, Store, World
 
 from gamegirl.actors import Decision, Drop, GameGirlError, PatchHash, Woken, Write
 from gamegirl.actors.session import _messages as m
-from tests.session import old_system as old
-from tests.session.world import Channel, Store, World
 
 USERS = st.sampled_from(["ana", "bo", "cy:1", "ä🎮"])
 GAMES = st.sampled_from(["aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"])
@@ -92,7 +92,8 @@ def do(channel: Channel, operation: tuple[Any, ...], ledger: Ledger) -> None:
                 ledger.forget(game_id)
         case ["exit"]:
             channel.exit()
-        case [name, argument]:
+        case _:
+            name, argument = operation
             getattr(channel, name)(argument)
 
 

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 import pytest
+from tests.session.world import GAME, OTHER, Channel, World
 
 from gamegirl.actors import Cancel, ClosedTurn, Perform, Session, TurnToken
-from gamegirl.actors.session import TurnAttemptFailed, TurnGivenUp, SessionBehaviour
+from gamegirl.actors.session import SessionBehaviour, TurnAttemptFailed, TurnGivenUp
 from gamegirl.actors.session import _messages as m
-from tests.session.world import GAME, OTHER, Channel, World
 
 
 async def never(turn: ClosedTurn, session: Session) -> str | None:
@@ -27,7 +27,10 @@ def channel() -> Channel:
 @pytest.fixture(autouse=True)
 def _handed_out_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     # A restore hands turns out again, one attempt later: it equals memory in all else.
-    monkeypatch.setattr(Channel, "compare", lambda channel: None)
+    def compare(channel: Channel) -> None:
+        pass
+
+    monkeypatch.setattr(Channel, "compare", compare)
 
 
 def work(channel: Channel) -> m.HandOut | None:
@@ -98,7 +101,7 @@ def test_recorded_by_the_host_meanwhile(channel: Channel) -> None:
 def test_failure_is_tried_again(channel: Channel) -> None:
     """With growing delays; in the end the turn's record has no narrative, and an event tells."""
     play(channel)
-    delays = []
+    delays: list[float] = []
     for attempt in range(1, 6):
         channel.ask(m.TurnFailed(TurnToken(GAME, 1), attempt, "no luck"))
         assert channel.events[-1] == TurnAttemptFailed("c", GAME, 1, attempt, "no luck")

@@ -9,12 +9,12 @@ from typing import Any
 
 import attrs
 import pytest
+from tests.session import old_system as old
+from tests.session.world import GAME, OTHER, Held, Store, World, encoded, reasons
 
 from gamegirl.actors import GameActiveError, Restored, UnknownGameError, Woken
 from gamegirl.actors.session import _messages as m
 from gamegirl.actors.session._keys import INDEX_KEY, game_key, hash_key, journal_key, json_key
-from tests.session import old_system as old
-from tests.session.world import GAME, OTHER, Held, Store, World, encoded, reasons
 
 LEGACY = Path(__file__).parents[1] / "legacy"
 
@@ -50,7 +50,7 @@ def world() -> World:
     return world
 
 
-def as_text(value: Any) -> Any:
+def as_text(value: Held | None) -> Any:
     match value:
         case bytes():
             return value.decode()
@@ -58,7 +58,8 @@ def as_text(value: Any) -> Any:
             return {name.decode(): item.decode() for name, item in value.items()}
         case list():
             return [item.decode() for item in value]
-    return value
+        case None:
+            return None
 
 
 def test_all_is_there() -> None:
@@ -95,7 +96,9 @@ def test_restores_as_expected(world: World, channel_id: str) -> None:
     assert bool(channel.quarantined) == malformed
 
 
-@pytest.mark.parametrize("channel_id", list(EXPECTED)[::7])
+@pytest.mark.parametrize(
+    "channel_id", [name for name, one in EXPECTED.items() if one["case"] != "plain"]
+)
 def test_restores_from_texts(world: World, channel_id: str) -> None:
     """A client that decodes its answers gives the same as one that doesn't."""
     channel = world[channel_id]
@@ -105,6 +108,7 @@ def test_restores_from_texts(world: World, channel_id: str) -> None:
         stored.append(None)
     restored = behaviour.restore(channel_id, stored, now)
     assert isinstance(restored, Restored)
+    assert all(isinstance(one.value, bytes) for one in restored.quarantined)
     assert restored.state.snapshot() == channel.state.snapshot()
     assert restored.state.records == channel.state.records
 
@@ -136,7 +140,7 @@ def test_goes_back_after_a_turn(world: World, channel_id: str) -> None:
     assert from_json["turn_number"] == turn.turn
     assert old.read_history(world.store, channel_id)[-1]["choices"] == dict(turn.choices)
     assert len(old.read_history(world.store, channel_id)) <= 50
-    before = json.loads(held_json(channel_id)) if json_key(channel_id) in STORED else {}
+    before: dict[str, Any] = json.loads(held_json(channel_id))
     after = json.loads(world.store.text(json_key(channel_id)))
     for name in before.keys() - after.keys():
         pytest.fail(f"{name} is gone")
@@ -144,7 +148,7 @@ def test_goes_back_after_a_turn(world: World, channel_id: str) -> None:
 
 
 def held_json(channel_id: str) -> bytes:
-    value = STORED[json_key(channel_id)]
+    value = STORED.get(json_key(channel_id), b"{}")
     assert isinstance(value, bytes)
     try:
         json.loads(value)

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.session.world import GAME, OTHER, Channel, World
 
 from gamegirl.actors import (
     GameActiveError,
@@ -21,12 +22,11 @@ from gamegirl.actors.session._keys import (
     game_key,
     hash_key,
     history_key,
-    json_key,
     journal_key,
+    json_key,
     meta_key,
     turns_key,
 )
-from tests.session.world import GAME, OTHER, Channel, World
 
 JSON, HISTORY, HASH, JOURNAL, TURNS, META = channel_keys("c")
 
@@ -106,6 +106,7 @@ BROKEN: list[tuple[str, Any]] = [
     (JOURNAL, {b"p:ana": b'[0,"run","Ana",1]'}),
     (JOURNAL, {b"i:ana:x": b"[true,1,2]"}),
     (JOURNAL, {b"i:ana:x": b"[1,1,2]", b"w": b'[1,2,1,"aaaaaaaaaaaa"]'}),
+    (JOURNAL, {b"w": b'[1,1e300,1,"aaaaaaaaaaaa"]'}),
     (JOURNAL, {b"j:ana": b'["0","Ana",1]'}),
     (JOURNAL, {b"j:%41": b'[0,"Ana",1]'}),
     (JOURNAL, {b"z:ana": b"[]"}),
@@ -187,7 +188,7 @@ CORRUPT_JSON = [
 ]
 
 
-@pytest.mark.parametrize("text", CORRUPT_JSON, ids=[text[:40] for text in CORRUPT_JSON])
+@pytest.mark.parametrize("text", CORRUPT_JSON, ids=[text[:40].decode() for text in CORRUPT_JSON])
 def test_only_a_corrupt_json(world: World, text: bytes) -> None:
     """Nothing is guessed from a form with a wrong type in it."""
     world.store[json_key("c")] = text

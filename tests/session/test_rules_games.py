@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.session import old_system as old
+from tests.session.world import GAME, OTHER, Channel, World
 
 from gamegirl.actors import (
     Booted,
@@ -31,11 +33,9 @@ from gamegirl.actors.session._keys import (
     game_key,
     hash_key,
     history_key,
-    json_key,
     journal_key,
+    json_key,
 )
-from tests.session import old_system as old
-from tests.session.world import GAME, OTHER, Channel, World
 
 
 @pytest.fixture

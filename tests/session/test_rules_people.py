@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
+from tests.session.world import GAME, Channel, World
 
 from gamegirl.actors import (
     ActivityTier,
@@ -16,7 +19,6 @@ from gamegirl.actors import (
 )
 from gamegirl.actors.session import CrownMoved, PlayerJoined, TitleScreenSet
 from gamegirl.actors.session import _messages as m
-from tests.session.world import GAME, Channel, World
 
 ACTIVE, IDLE, DORMANT = ActivityTier
 
@@ -97,7 +99,7 @@ def test_crown(channel: Channel) -> None:
     nobody = channel.ask(m.SetCrown(None))
     assert nobody == Crown(None, "Stargazer")
     assert not nobody.held_by("ana")
-    assert not nobody.held_by(None)  # type: ignore[arg-type]
+    assert not nobody.held_by(None)
     assert [e.user_id for e in channel.events if isinstance(e, CrownMoved)] == ["ana", "bo", None]
 
 
@@ -160,9 +162,9 @@ def test_snapshots_are_frozen(channel: Channel) -> None:
     channel.press("bo", "hide")
     assert list(session.players) == ["ana"]
     with pytest.raises(TypeError):
-        session.players["x"] = None  # type: ignore[index]
+        session.players["x"] = None
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        session.turn_number = 7  # type: ignore[misc]
+        session.turn_number = 7
 
 
 @pytest.mark.parametrize(
@@ -187,8 +189,8 @@ def test_snapshots_are_frozen(channel: Channel) -> None:
     ],
     ids=str,
 )
-def test_rules_are_checked(fields: dict[str, object]) -> None:
+def test_rules_are_checked(fields: dict[str, Any]) -> None:
     """Every setting is checked when it is made, and named in the error."""
     (name,) = fields
     with pytest.raises(InvalidInputError, match=name):
-        SessionRules(**fields)  # type: ignore[arg-type]
+        SessionRules(**fields)

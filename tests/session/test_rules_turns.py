@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 
 import pytest
+from tests.session.world import GAME, OTHER, Channel, World
 
 from gamegirl.actors import (
     Later,
     LimitError,
     NoActiveGameError,
     PatchHash,
+    Pressed,
     StaleTurnError,
     TurnBacklogError,
     TurnToken,
@@ -28,7 +30,6 @@ from gamegirl.actors.session import (
     WindowOpened,
 )
 from gamegirl.actors.session import _messages as m
-from tests.session.world import GAME, OTHER, Channel, World
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ def test_late_wake_closes_at_deadline(channel: Channel) -> None:
 
 
 def test_wake_asked_for_closes(channel: Channel) -> None:
-    """The wake-up that the behaviour asks for closes the window, but one at the deadline doesn't."""
+    """The wake-up that is asked for closes the window; one at the deadline itself doesn't."""
     channel.press("ana", "run", 100.0)
     channel.ask(Woken(), 110.0)
     assert channel.state.window is not None
@@ -200,7 +201,7 @@ def test_press_id_is_the_users_own(channel: Channel) -> None:
 
 def test_press_id_outlives_the_turn(channel: Channel) -> None:
     """Press ids are remembered for unrecorded turns and for the last two recorded ones."""
-    answers = []
+    answers: list[Pressed] = []
     for turn in range(1, 5):
         answers.append(channel.press("ana", "run", press_id=f"press {turn}"))
         channel.close()
@@ -439,7 +440,7 @@ def test_unreadable_record_is_told_of(channel: Channel) -> None:
 
 def test_press_writes_only_itself(world: World) -> None:
     """What a press writes doesn't grow with the roster or the history."""
-    sizes = []
+    sizes: list[int] = []
     for users in (10, 1_000):
         channel = world[f"c{users}"]
         channel.boot(f"game{users}")
@@ -473,6 +474,13 @@ def test_sender_is_the_player(channel: Channel) -> None:
     assert behaviour.sender(m.Press("ana", "Ana", "run")) == "ana"
     assert behaviour.sender(m.Join("bo", "Bo")) == "bo"
     assert behaviour.sender(m.ReadState()) is None
+
+
+def test_close_passes_capacity(channel: Channel) -> None:
+    """Closing relieves a full mailbox, so it may always enter; a press may not."""
+    behaviour = channel.world.behaviour
+    assert behaviour.passes_capacity(m.CloseWindow())
+    assert not behaviour.passes_capacity(m.Press("ana", "Ana", "run"))
 
 
 def test_release_and_due(channel: Channel) -> None:

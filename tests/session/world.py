@@ -1,8 +1,8 @@
 """A store in a dict, and channels that play on it without a loop or a clock.
 
 Every decision is applied to the store at once, as a commit would, and then the channel is restored
-from the store into a second state, which must equal the first: so each test of a rule is also a test
-of what that rule writes.
+from the store into a second state, which must equal the first: so each test of a rule also tests
+what that rule writes.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from gamegirl.actors import (
     Write,
 )
 from gamegirl.actors.session import _messages as m
+from gamegirl.actors.session._games import entry_channel
 from gamegirl.actors.session._keys import INDEX_KEY, channel_keys, game_key
 
 Held = bytes | dict[bytes, bytes] | list[bytes]
@@ -121,14 +122,10 @@ class World:
         """The message that a reference sends to load a game."""
         entry: Any = self.store.hash(INDEX_KEY).get(game_id.encode())
         game = self.store.get(game_key(game_id))
-        where, channel = None, ()
-        if game is None and entry is not None:
-            from gamegirl.actors.session._games import entry_channel
-
-            where = entry_channel(entry)
-            if where is not None:
-                channel = tuple(self.store.get(key) for key in channel_keys(where))
-        return m.Load(game_id, self.new_id(), game, entry, where, channel)  # type: ignore[arg-type]
+        where = entry_channel(entry) if game is None and entry is not None else None
+        keys = () if where is None else channel_keys(where)
+        channel = tuple(self.store.get(key) for key in keys)
+        return m.Load(game_id, self.new_id(), game, entry, where, channel)
 
 
 class Channel:

@@ -28,7 +28,7 @@ from gamegirl.actors.session._forms import (
 )
 from gamegirl.actors.session._journal import apply_journal, apply_turns
 from gamegirl.actors.session._keys import channel_keys
-from gamegirl.actors.session._parts import as_fields, fault, mapping_of, record_of, record_to_bytes
+from gamegirl.actors.session._parts import as_fields, mapping_of, record_of, record_to_bytes
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._saves import put_choice, state_of
 from gamegirl.actors.session._state import SessionState
@@ -273,14 +273,11 @@ def _state_of(
             found.chosen.player_extras[user_id] = extras | found.chosen.player_extras.get(
                 user_id, {}
             )
-    state = state_of(
+    return state_of(
         attrs.evolve(found.chosen, extras=dict(json.extras) if json else {}),
         dict(found.hash.extras) if found.hash else None,
         channel_id,
     )
-    if not found.chosen.game_id:
-        raise fault("game_id", "missing")
-    return state
 
 
 def _complete(form: Form, other: Form) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gamegirl.actors._writes import Drop, PatchHash, PutHash, Value, Write
+from gamegirl.actors._writes import PatchHash, PutHash, Value, Write
 from gamegirl.actors.session._forms import SCHEMA, Form, json_form, json_text
 from gamegirl.actors.session._journal import apply_turns, choice_bytes, turns_fields
 from gamegirl.actors.session._keys import game_key, held_by
@@ -34,11 +34,6 @@ def adopt(state: SessionState) -> Write:
     """As `hold`, for a game that the replaced system brought in."""
     fields = {"holder": held_by(state.channel_id), "schema": str(SCHEMA)}
     return PatchHash(game_key(state.game_id), fields, _SAVE_FIELDS)
-
-
-def forget(game_id: str) -> Write:
-    """The game is gone."""
-    return Drop(game_key(game_id))
 
 
 def save(state: SessionState, holder: str) -> Write:
