@@ -94,14 +94,15 @@ def test_every_test_that_the_readme_names_exists() -> None:
 
 
 def test_the_table_of_errors_is_whole() -> None:
-    named = set(re.findall(r"`(\w+Error)`", README))
+    rows = re.findall(r"^\| (`\w+Error`.*?) \|", README, re.MULTILINE)
+    named = set(re.findall(r"`(\w+Error)`", "".join(rows)))
     known = {
         name
         for name in actors.__all__
         if isinstance(getattr(actors, name), type)
         and issubclass(getattr(actors, name), actors.GameGirlError)
     }
-    assert named == known
+    assert named == known - {"GameGirlError"}
 
 
 def test_every_event_that_is_logged_is_in_the_table_of_levels() -> None:
