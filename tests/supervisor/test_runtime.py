@@ -50,6 +50,7 @@ from gamegirl.supervisor import (
     StoreLost,
     StoreRegressed,
     Supervisor,
+    SweepFailed,
 )
 from gamegirl.supervisor.stores import ActorKey, Claim, Claimed, Commit
 from gamegirl.testing import FaultyStore, eventually
@@ -460,6 +461,24 @@ async def test_a_store_that_is_down_is_an_error_in_time_and_work_resumes_by_itse
         await unsettled(supervisor, 0)
         assert await actor.ask(Read()) == 2
         assert await supervisor.actor("counter", "cold").ask(Read()) == 0
+
+
+async def test_a_sweep_that_fails_is_told_once() -> None:
+    """Nobody believes that orphans are looked after while they aren't."""
+
+    class Blind(FaultyStore):
+        looked = 0
+
+        async def due(self, until: float) -> Any:
+            self.looked += 1
+            raise StoreUnavailableError("not allowed")
+
+    store = Blind(MemoryStore())
+    supervisor = Supervisor(store, settings=Settings(sweep_seconds=0.005))
+    events = supervisor.events()
+    async with supervisor:
+        await eventually(lambda: store.looked > 5)
+    assert len([event async for event in events if isinstance(event, SweepFailed)]) == 1
 
 
 async def test_a_condition_that_fails_refuses_its_message_alone() -> None:

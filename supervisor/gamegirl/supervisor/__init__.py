@@ -16,6 +16,7 @@ from gamegirl.supervisor._events import (
     StoreBack,
     StoreLost,
     StoreRegressed,
+    SweepFailed,
 )
 from gamegirl.supervisor._games import SavedGame
 from gamegirl.supervisor._lifecycle import Crash
@@ -50,5 +51,6 @@ __all__ = [
     "StoreLost",
     "StoreRegressed",
     "Supervisor",
+    "SweepFailed",
     "open_store",
 ]

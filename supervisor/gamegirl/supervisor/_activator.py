@@ -9,7 +9,15 @@ from typing import Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-from gamegirl.actors import CodecError, NeedsMore, Quarantined, Restored, StoreUnavailableError
+from gamegirl.actors import (
+    CodecError,
+    Fate,
+    NeedsMore,
+    OwnershipLostError,
+    Quarantined,
+    Restored,
+    StoreUnavailableError,
+)
 from gamegirl.actors import Stored as StoredValue
 from gamegirl.supervisor._cell import Cell, Status
 from gamegirl.supervisor._clock import Clock
@@ -130,7 +138,7 @@ class Activator:
         if not _claimable(cell):
             return None  # It was let go of meanwhile; the fence stays ours until the next claim.
         if cell.status is Status.REWRITING:
-            engine.settlement.rewrite(cell, claimed)
+            self._rewrite(cell, claimed)
             return None
         queue = cell.busy().queue
         now = min(self._clock.now(), queue[0].stamp) if queue else self._clock.now()
@@ -155,6 +163,24 @@ class Activator:
             return restored
         engine.life.restored(cell, claimed, restored)
         return None
+
+    def _rewrite(self, cell: Cell, claimed: Claimed) -> None:
+        engine = self._engine
+        try:
+            writes = cell.behaviour.stored(cell.state)
+        except Exception as error:  # noqa: BLE001 - reported as a crash
+            trace = traceback.format_exc()
+            engine.settlement.abort(
+                cell,
+                lambda _fate: OwnershipLostError(
+                    f"the store went back in time, and {cell.name} can't be written from memory: "
+                    f"{error!r}; it is loaded from what is stored",
+                    fate=Fate.IN_DOUBT,
+                ),
+            )
+            engine.life.crashed(cell, "stored", error, trace)
+        else:
+            engine.settlement.rewrite(cell, claimed, writes)
 
 
 def _claimable(cell: Cell) -> bool:

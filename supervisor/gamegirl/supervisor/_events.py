@@ -130,6 +130,17 @@ class StoreLost:
 
 
 @attrs.frozen
+class SweepFailed:
+    """Orphaned channels can't be looked for; told once, until it works again.
+
+    Attributes:
+        reason: What went wrong.
+    """
+
+    reason: str
+
+
+@attrs.frozen
 class StoreBack:
     """The store answers again."""
 

@@ -11,7 +11,7 @@ from gamegirl.actors import StoreUnavailableError
 from gamegirl.supervisor._cell import Cell, Status
 from gamegirl.supervisor._clock import Clock
 from gamegirl.supervisor._engine import Engine
-from gamegirl.supervisor._events import ClockMoved
+from gamegirl.supervisor._events import ClockMoved, SweepFailed
 from gamegirl.supervisor._flusher import Flusher
 from gamegirl.supervisor._settings import Settings
 from gamegirl.supervisor._timers import Timers
@@ -61,9 +61,15 @@ class Keeper:
 
     async def sweep(self) -> None:
         """Look for channels that are due and have no live owner, until cancelled."""
+        blind = False
         while True:
-            with suppress(StoreUnavailableError):  # Commits meet the same store, and report it.
+            try:
                 await self._sweep()
+                blind = False
+            except StoreUnavailableError as error:
+                if not blind:
+                    self._engine.hub.publish(SweepFailed(str(error)))
+                blind = True
             await anyio.sleep(self._settings.sweep_seconds)
 
     async def _sweep(self) -> None:

@@ -18,6 +18,7 @@ _LEVELS: dict[type, int] = {
     events.StoreRegressed: logging.ERROR,
     events.ContentQuarantined: logging.WARNING,
     events.StoreLost: logging.ERROR,
+    events.SweepFailed: logging.ERROR,
     events.StoreBack: logging.INFO,
     events.ClockMoved: logging.WARNING,
     session.GameBooted: logging.INFO,

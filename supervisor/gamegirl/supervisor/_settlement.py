@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gamegirl.actors import (
@@ -10,6 +10,7 @@ from gamegirl.actors import (
     OwnershipLostError,
     SessionQuarantinedError,
     StoreUnavailableError,
+    Write,
 )
 from gamegirl.actors._mailbox import Envelope
 from gamegirl.supervisor._cell import Cell, PendingCommit, Status
@@ -131,7 +132,7 @@ class Settlement:
         cell.status = Status.REWRITING
         self._engine.claims.request(cell)
 
-    def rewrite(self, cell: Cell, claimed: Claimed) -> None:
+    def rewrite(self, cell: Cell, claimed: Claimed, writes: Sequence[Write]) -> None:
         """Write an actor from memory after the store lost what it had committed."""
         backlog = cell.busy()
         pending = tuple(backlog.commits)
@@ -141,7 +142,7 @@ class Settlement:
         cell.revision = claimed.revision
         cell.status = Status.LIVE
         commit = self._engine.new_commit(cell)
-        commit.writes.extend(cell.behaviour.stored(cell.state))
+        commit.writes.extend(writes)
         commit.due = cell.due
         commit.sealed = True
         for old in pending:

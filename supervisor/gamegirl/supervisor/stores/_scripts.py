@@ -202,20 +202,21 @@ local function commit(k, a)
 
   local member, due = ARGV[a], ARGV[a + 5]
   local at = a + 9 + 2 * requires
+  if due == '-' then
+    call('ZREM', KEYS[1], member)
+  elseif due ~= '' then
+    call('ZADD', KEYS[1], due, member)
+  end
   for i = requires + 1, requires + writes do
     local last = extent(at, 'none')
     write(at, KEYS[k + i])
     at = last + 1
   end
+  -- Last: where a user may not call one of these commands, the commit must not pass for done.
   if release then
     call('HSET', key, 'rev', ARGV[a + 3], 'cid', ARGV[a + 4], 'owner', '')
   else
     call('HSET', key, 'rev', ARGV[a + 3], 'cid', ARGV[a + 4])
-  end
-  if due == '-' then
-    call('ZREM', KEYS[1], member)
-  elseif due ~= '' then
-    call('ZADD', KEYS[1], due, member)
   end
   return 1, next_k
 end

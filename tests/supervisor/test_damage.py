@@ -1,0 +1,249 @@
+"""A store that somebody else has been in: every damage is an error or an event, none spreads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from gamegirl.actors import (
+    Drop,
+    Fate,
+    GameActiveError,
+    OwnershipLostError,
+    PatchHash,
+    PutList,
+    PutText,
+    SessionQuarantinedError,
+    UnknownGameError,
+    Write,
+)
+from gamegirl.supervisor import (
+    CommitFailed,
+    ContentQuarantined,
+    MemoryStore,
+    Settings,
+    StoreRegressed,
+    Supervisor,
+)
+from gamegirl.supervisor.stores import ActorKey, Claim, Claimed, Commit
+from gamegirl.testing import FaultyStore, eventually
+
+pytestmark = pytest.mark.anyio
+
+
+async def alter(store: Any, *writes: Write) -> None:
+    """Change keys behind everybody's back."""
+    actor = ActorKey("vandal", "v")
+    (claimed,) = await store.claim([Claim(actor, (), "n")])
+    assert isinstance(claimed, Claimed)
+    revision = claimed.revision + 1
+    await store.commit(
+        [Commit(actor, claimed.owner, revision, f"c{revision}", writes=writes, release=True)]
+    )
+
+
+@asynccontextmanager
+async def hosted(store: Any, **settings: Any) -> AsyncGenerator[Supervisor]:
+    async with Supervisor(store, settings=Settings(**settings)) as supervisor:
+        yield supervisor
+
+
+async def text(store: Any, key: str) -> Any:
+    (value,) = await store.read([key])
+    return value
+
+
+async def events_of(supervisor: Supervisor, kind: type, act: Any) -> list[Any]:
+    """The events of a kind that come while `act` runs."""
+    stream = supervisor.events()
+    await act()
+    stream.close()
+    return [event async for event in stream if isinstance(event, kind)]
+
+
+async def test_a_key_of_another_type_refuses_the_write_and_changes_nothing() -> None:
+    """A commit that meets a wrong type happens not at all, and says which key it was."""
+    store = MemoryStore()
+    async with hosted(store) as supervisor:
+        session = supervisor.session("c")
+        await session.boot("G")
+        await alter(store, Drop("gg:session:c:window"), PutList("gg:session:c:window", ["x"]))
+
+        async def press() -> None:
+            with pytest.raises(SessionQuarantinedError, match="gg:session:c:window holds a list"):
+                await session.press("1", "Ana", "x")
+
+        assert len(await events_of(supervisor, CommitFailed, press)) == 1
+        with pytest.raises(SessionQuarantinedError, match="window"):
+            await session.state()
+        assert await text(store, "gg:session:c:window") == [b"x"]
+        await supervisor.session("other").boot("H")
+
+
+async def test_a_spoilt_fence_stops_its_channel_with_a_clear_error() -> None:
+    """A fence that holds what we never write is nobody's to overwrite."""
+    store = MemoryStore()
+    async with hosted(store) as supervisor:
+        await alter(store, PatchHash("gg:fence:session:c", {"owner": "", "rev": "many", "cid": ""}))
+        with pytest.raises(SessionQuarantinedError, match="gg:fence:session:c"):
+            await supervisor.session("c").boot("G")
+        live = supervisor.session("d")
+        await live.boot("G")
+        await alter(store, PatchHash("gg:fence:session:d", {"rev": "many"}))
+        with pytest.raises(SessionQuarantinedError, match="gg:fence:session:d"):
+            await live.press("1", "Ana", "x")
+
+
+async def test_unreadable_sessions_are_refused_until_wiped() -> None:
+    """Corrupt content stays byte for byte; a copy is in quarantine; wipe starts over."""
+    store = MemoryStore()
+    async with hosted(store) as supervisor:
+        await alter(
+            store, PutText("game:session:c", b"\xff{"), PutText("sg:game_session:c", "no hash")
+        )
+
+        async def ask() -> None:
+            with pytest.raises(SessionQuarantinedError):
+                await supervisor.session("c").state()
+
+        found = await events_of(supervisor, ContentQuarantined, ask)
+        assert {event.key for event in found} == {"game:session:c", "sg:game_session:c"}
+        assert await text(store, "game:session:c") == b"\xff{"
+        await supervisor.session("c").wipe()
+        await supervisor.session("c").boot("G")
+
+
+async def test_a_revision_that_jumped_ahead_under_our_claim_is_reloaded() -> None:
+    """What nobody can explain is loaded anew; the caller is told that it doesn't know."""
+    store = MemoryStore()
+    async with hosted(store) as supervisor:
+        session = supervisor.session("c")
+        await session.boot("G")
+        await alter(store, PatchHash("gg:fence:session:c", {"rev": "90", "cid": "other"}))
+        with pytest.raises(OwnershipLostError) as caught:
+            await session.press("1", "Ana", "x")
+        assert caught.value.fate is Fate.IN_DOUBT
+        assert (await session.press("1", "Ana", "x")).opened
+
+
+async def test_a_game_survives_a_store_that_went_back() -> None:
+    """Everything that was acknowledged is written anew: forms, window, unrecorded turns, save."""
+    store = MemoryStore()
+    async with hosted(store) as supervisor:
+        session = supervisor.session("c")
+        booted = await session.boot("G")
+        await session.press("1", "Ana", "x")
+        await session.close_window()
+        await session.narrate("Meanwhile…")
+        await session.press("2", "Bo", "y")
+        before, history = await session.state(), await session.history()
+        async for keys in store.scan(""):
+            for key in keys:
+                if not key.startswith(("gg:epoch", "gg:due")):
+                    await alter(store, Drop(key))
+
+        async def press() -> None:
+            await session.press("3", "Cy", "z")
+
+        (regressed,) = await events_of(supervisor, StoreRegressed, press)
+        assert regressed.found is None
+    async with hosted(store.sibling()) as supervisor:
+        session = supervisor.session("c")
+        after = await session.state()
+        assert list(after.players) == [*before.players, "3"]
+        assert after.pending_choices == {"2": "y", "3": "z"}
+        assert [turn.turn for turn in after.closed_turns] == [1]
+        assert after.window is not None
+        assert await session.history() == history
+        assert (await supervisor.game(booted.game_id)) is not None
+        with pytest.raises(GameActiveError):
+            await supervisor.session("d").load(booted.game_id)
+
+
+async def test_a_store_that_goes_back_while_an_actor_restarts_is_loaded_from_what_it_has() -> None:
+    """Without memory there is nothing to write from: it is reported, and play goes on."""
+    store = FaultyStore(MemoryStore())
+    async with hosted(store) as supervisor:
+        session = supervisor.session("c")
+        await session.boot("G")
+        store.hold()
+        errors: list[OwnershipLostError] = []
+
+        async def press() -> None:
+            try:
+                await session.press("1", "Ana", "x")
+            except OwnershipLostError as error:
+                errors.append(error)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(press)
+            await eventually(lambda: supervisor.statistics().unsettled == 1)
+            supervisor.actor("session", "c").tell(object())  # It crashes on what it doesn't know.
+            store.drop_requests = 1
+            gate = store
+            await alter(gate._store, Drop("gg:fence:session:c"))
+            store.let_go()
+        assert [error.fate for error in errors] == [Fate.IN_DOUBT]
+        assert (await session.state()).game_name == "G"
+
+
+async def test_the_listing_is_mended_from_the_games_themselves() -> None:
+    """A damaged or missing index entry hides no game."""
+    store = MemoryStore()
+    async with hosted(store) as supervisor:
+        played = await supervisor.session("a").boot("Played")
+        saved = await supervisor.session("b").boot("Saved")
+        await supervisor.session("b").exit()
+        lost = await supervisor.session("d").boot("Lost")
+        whole = await supervisor.games()
+        assert len(whole) == 3
+        await alter(
+            store,
+            PatchHash(
+                "game:index", {played.game_id: "{broken"}, remove=(saved.game_id, lost.game_id)
+            ),
+            Drop("game:session:d"),
+            PutText("gg:game:stray", "not a hash"),
+            PutText("gg:game:%zz", "not an id"),
+        )
+        assert await supervisor.games() == whole
+        for game in whole:
+            assert await supervisor.game(game.game_id) == game
+        assert await supervisor.game("unknown") is None
+        with pytest.raises(GameActiveError, match="'a'"):
+            await supervisor.forget(played.game_id)
+        await supervisor.forget(saved.game_id)
+        with pytest.raises(UnknownGameError):
+            await supervisor.forget(saved.game_id)
+
+
+async def test_old_games_can_be_forgotten_only_when_nobody_plays_them() -> None:
+    """The old listing knows no holder: the channel's form says whether the game is active."""
+    store = MemoryStore()
+    async with hosted(store) as supervisor:
+        form = {
+            "game_id": "aaaaaaaaaaaa",
+            "game_name": "Old",
+            "channel_id": "c",
+            "active": True,
+            "turn_number": 3,
+            "title_screen_url": "",
+            "crown_holder": None,
+            "players": {},
+        }
+        entry = {key: form[key] for key in ("game_name", "channel_id", "turn_number", "active")}
+        index = {"aaaaaaaaaaaa": json.dumps(entry), "bbbbbbbbbbbb": "{broken"}
+        await alter(
+            store, PutText("game:session:c", json.dumps(form)), PatchHash("game:index", index)
+        )
+        with pytest.raises(GameActiveError):
+            await supervisor.forget("aaaaaaaaaaaa")
+        await supervisor.forget("bbbbbbbbbbbb")
+        await alter(store, PutText("game:session:c", json.dumps(form | {"active": False})))
+        await supervisor.forget("aaaaaaaaaaaa")
+        assert await supervisor.games() == ()
