@@ -170,13 +170,12 @@ class Activator:
             writes = cell.behaviour.stored(cell.state)
         except Exception as error:  # noqa: BLE001 - reported as a crash
             trace = traceback.format_exc()
+            message = (
+                f"the store went back in time, and {cell.name} can't be written from memory: "
+                f"{error!r}; it is loaded from what is stored"
+            )
             engine.settlement.abort(
-                cell,
-                lambda _fate: OwnershipLostError(
-                    f"the store went back in time, and {cell.name} can't be written from memory: "
-                    f"{error!r}; it is loaded from what is stored",
-                    fate=Fate.IN_DOUBT,
-                ),
+                cell, lambda _fate: OwnershipLostError(message, fate=Fate.IN_DOUBT)
             )
             engine.life.crashed(cell, "stored", error, trace)
         else:
