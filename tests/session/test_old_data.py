@@ -428,6 +428,28 @@ def test_game_that_was_loaded_elsewhere(empty: World) -> None:
     assert empty.store.field(game_key(GAME), "holder") == "channel:d"
 
 
+def test_game_that_was_loaded_and_left_elsewhere(empty: World) -> None:
+    """The save that another channel made is further than the old form it was loaded from."""
+    old.write(empty.store, game())
+    empty["d"].load(GAME)
+    empty["d"].ask(m.CloseWindow(empty=True))
+    empty["d"].exit()
+    assert not empty["c"].snapshot().active
+    assert empty["c"].source == "held-elsewhere"
+    empty["c"].load(GAME)
+    assert empty["c"].snapshot().turn_number == 1
+
+
+def test_it_plays_on_while_the_game_lives_elsewhere(empty: World) -> None:
+    """It knows of no holder; the game is not live twice for all that."""
+    old.write(empty.store, game())
+    empty["d"].load(GAME)
+    assert not empty["c"].snapshot().active
+    old.write(empty.store, game(turn_number=9))
+    assert not empty["c"].restart().active
+    assert any(b"9" in one.value for one in empty["c"].quarantined)
+
+
 def test_wipe_leaves_a_game_that_lives_elsewhere(empty: World) -> None:
     """Wiping where a game's old form is left doesn't touch the game."""
     old.write(empty.store, game())

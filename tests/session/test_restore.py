@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.session.world import GAME, OTHER, Channel, World
+from tests.session.world import GAME, OTHER, Channel, World, whole
 
 from gamegirl.actors import (
     GameActiveError,
@@ -319,6 +319,59 @@ def test_empty_hash_key_is_no_form(world: World) -> None:
     stored: list[Any] = [None, [], {}, {}, {}, {}]
     restored = world.behaviour.restore("c", stored, 0.0)
     assert restored.source == "new"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("before", ["never booted", "window", "turns", "exited", "broken"])
+def test_rewriting_from_memory(before: str) -> None:
+    """If the store went back in time, all that memory has can be written whatever is there."""
+    world = World()
+    channel = world["c"]
+    older = dict(world.store)
+    if before != "never booted":
+        channel.boot()
+        channel.ask(m.Narrate("once"))
+        older = dict(world.store)
+        channel.press("ana", "run", press_id="x")
+        channel.close()
+        channel.join("bo")
+        channel.ask(m.Narrate("twice"))
+    if before == "window":
+        channel.press("cy", "hide", press_id="y")
+        channel.join("dee")
+    if before == "exited":
+        channel.exit()
+    if before == "broken":
+        world.store[JOURNAL] = b"a text"
+        channel.restart()
+        assert world.behaviour.stored(channel.state) == ()
+        return
+    memory = channel.state
+    world.store.clear()
+    world.store.update(older)
+    for write in world.behaviour.stored(memory):
+        world.store.write(write)
+    stored = channel.restart()
+    assert stored.snapshot() == memory.snapshot()
+    assert (stored.records, stored.saved) == (memory.records, memory.saved)
+    assert stored.answers == memory.answers
+    assert {turn: kept.answers for turn, kept in stored.turns.items()} == {
+        turn: kept.answers for turn, kept in memory.turns.items()
+    }
+    assert not channel.quarantined
+
+
+def test_forms_that_were_written_together_are_read_as_strictly(world: World) -> None:
+    """The short way of reading our own forms gives what the long way does."""
+    channel = world["c"]
+    channel.boot()
+    channel.press('q"\\\n', "\x00 🎮")
+    channel.ask(m.SetCrown("x"))
+    channel.close()
+    short = channel.read(world.store).state
+    fields = world.store.hash(META)
+    del fields[b"same"]
+    long = channel.read(world.store).state
+    assert whole(short) == whole(long)
 
 
 def test_meta_and_hash_are_whole(channel: Channel) -> None:

@@ -351,6 +351,31 @@ def test_wipe_where_the_game_has_moved(world: World) -> None:
     assert entry(world, GAME)["channel_id"] == "d"
 
 
+def test_forgotten_game(world: World) -> None:
+    """Once its save and its entry are deleted it can't be loaded, but its id may be used again."""
+    channel = world["c"]
+    channel.boot()
+    channel.exit()
+    del world.store[game_key(GAME)]
+    del world.store[INDEX_KEY]
+    for where in ("c", "d"):
+        with pytest.raises(UnknownGameError):
+            world[where].load()
+    channel.boot(name="Another")
+    assert channel.snapshot().game_name == "Another"
+
+
+def test_lost_save(world: World) -> None:
+    """If only its key is lost, the channel that exited it still has its forms."""
+    channel = world["c"]
+    channel.boot()
+    channel.join("ana")
+    channel.exit()
+    del world.store[game_key(GAME)]
+    channel.load()
+    assert list(channel.snapshot().players) == ["ana"]
+
+
 def test_corrupt_save_is_not_loaded(world: World) -> None:
     """A save that can't be read, or is of a newer version, is left alone."""
     channel = world["c"]

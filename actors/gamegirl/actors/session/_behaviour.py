@@ -18,6 +18,7 @@ from gamegirl.actors.session._journal import window_field
 from gamegirl.actors.session._keys import channel_keys, journal_key
 from gamegirl.actors.session._restore import restore
 from gamegirl.actors.session._rules import SessionRules
+from gamegirl.actors.session._saves import everything
 from gamegirl.actors.session._state import SessionState
 from gamegirl.codec import GameGirlError
 
@@ -71,6 +72,10 @@ class SessionBehaviour(Behaviour[SessionState]):
             decision.writes = [*decision.writes, *handed.writes]
             decision.effects = [*decision.effects, *handed.effects]
         return restored
+
+    def stored(self, state: SessionState) -> Sequence[Write]:
+        """Writes of all there is, for a store that has lost what it had."""
+        return () if state.quarantine else everything(state, self.rules)
 
     def handle(self, state: SessionState, message: Any, now: float) -> Decision:
         """Decide about one message; an overdue window is closed before it."""

@@ -20,6 +20,7 @@ from gamegirl.actors.session._data import Player
 from gamegirl.actors.session._keys import INDEX_KEY, hash_key, json_key, meta_key
 from gamegirl.actors.session._parts import (
     NUMBER_MAX,
+    PLAYER_FIELDS,
     fault,
     flag_of,
     mapping_of,
@@ -119,6 +120,7 @@ def full_forms(state: SessionState, rules: SessionRules) -> list[Write]:
         PutHash(hash_key(channel_id), fields, rules.hash_ttl_seconds),
         notes(
             state,
+            same="1",
             json=_digest(head, bare, None),
             json_raw=digest_of(text),
             hash=_digest(head, bare, pending),
@@ -148,7 +150,10 @@ def json_text(state: SessionState, players: bytes | None = None) -> bytes:
 
 
 def notes(state: SessionState, **digests: str) -> Write:
-    """What is noted beside the forms: whose they are and what they held when we last saw them."""
+    """What is noted beside the forms: whose they are and what they held when we last saw them.
+
+    `same`, if noted, says that both forms were written together, so that only one need be read.
+    """
     return PutHash(
         meta_key(state.channel_id),
         {
@@ -193,6 +198,48 @@ def json_form(data: bytes | str, key: str, now: float) -> Form:
     return form
 
 
+def trusted_forms(data: bytes | str, fields: dict[str, str] | None) -> tuple[Form, Form | None]:
+    """Both forms, if they are to the byte what we have written together: nothing is checked."""
+    plain = decode_json(data)
+    players: dict[str, Player] = {}
+    player_extras: dict[str, dict[str, Any]] = {}
+    for user_id, player in plain["players"].items():
+        players[user_id] = Player(
+            player["user_id"],
+            player["user_name"],
+            player["joined_turn"],
+            player["last_active"],
+            player["last_active_turn"],
+            player["consecutive_skips"],
+        )
+        if len(player) > len(PLAYER_FIELDS):
+            player_extras[user_id] = {
+                name: value for name, value in player.items() if name not in PLAYER_FIELDS
+            }
+    said = (
+        plain["game_id"],
+        plain["game_name"],
+        plain["active"],
+        plain["turn_number"],
+        plain["title_screen_url"],
+        plain["crown_holder"] or "",
+        players,
+    )
+    extras = {name: value for name, value in plain.items() if name not in _JSON_FIELDS}
+    form = Form(*said, player_extras, extras=extras)
+    if fields is None:
+        return form, None
+    hash_extras = {name: fields[name] for name in fields if name not in _HASH_FIELDS}
+    return form, Form(*said, {}, pending_of(fields), hash_extras)
+
+
+def pending_of(fields: dict[str, str]) -> dict[str, str] | None:
+    """The pending choices of a hash form, if it has any to say."""
+    if "pending_choices" not in fields:
+        return None
+    return texts_of(_inner(fields, "pending_choices"), "pending_choices")
+
+
 def hash_form(fields: dict[str, str], key: str, now: float) -> Form:
     """Read the hash form; raises `CodecError` if it can't serve."""
     form = Form(
@@ -212,8 +259,7 @@ def hash_form(fields: dict[str, str], key: str, now: float) -> Form:
         form.turn_number = int(fields["turn_number"])
     if "players" in fields:
         _read_players(form, _inner(fields, "players"), key, now)
-    if "pending_choices" in fields:
-        form.pending = texts_of(_inner(fields, "pending_choices"), "pending_choices")
+    form.pending = pending_of(fields)
     return form
 
 

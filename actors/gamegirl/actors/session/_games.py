@@ -147,7 +147,7 @@ def _exists(state: SessionState, game_id: str) -> GameExistsError:
 
 def _require_new(state: SessionState, game_id: str) -> None:
     """Refuse the id of the game that the channel's own forms are of; others are seen on commit."""
-    if game_id == state.game_id:
+    if game_id == state.game_id and (state.active or not state.saved):
         raise _exists(state, game_id)
 
 
@@ -257,7 +257,7 @@ def _find(changes: Changes, message: Load) -> tuple[SessionState, str | None]:
 def _find_old(changes: Changes, message: Load) -> SessionState:
     """A game that is only stored in a channel's forms, by the replaced system."""
     state, game_id = changes.state, message.game_id
-    if state.game_id == game_id:
+    if state.game_id == game_id and (message.entry is not None or not state.saved):
         own = SessionState(state.channel_id)
         own.become(state)
         return own

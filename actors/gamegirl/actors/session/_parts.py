@@ -23,7 +23,7 @@ SECONDS_MAX = 1e15
 
 _PLAYER = JsonCodec(Player)
 _RECORD = JsonCodec(TurnRecord)
-_PLAYER_FIELDS = frozenset(field.name for field in attrs.fields(Player))
+PLAYER_FIELDS = frozenset(field.name for field in attrs.fields(Player))
 
 
 @attrs.frozen
@@ -130,14 +130,14 @@ def player_of(user_id: str, plain: Any, path: str, now: float) -> tuple[Player, 
     player = _PLAYER.structure(plain, path)
     if player.user_id != user_id:
         raise fault(f"{path}.user_id", "isn't the key that it is stored under")
-    whole_of(player.joined_turn, f"{path}.joined_turn")
-    whole_of(player.last_active_turn, f"{path}.last_active_turn")
-    whole_of(player.consecutive_skips, f"{path}.consecutive_skips")
+    for name in ("joined_turn", "last_active_turn", "consecutive_skips"):
+        if not 0 <= plain.get(name, 0) < NUMBER_MAX:
+            raise fault(f"{path}.{name}", "out of range")
     if "last_active" not in plain:
         player = attrs.evolve(player, last_active=now)
-    if len(plain) == len(_PLAYER_FIELDS) and plain.keys() == _PLAYER_FIELDS:
+    if len(plain) == len(PLAYER_FIELDS) and plain.keys() == PLAYER_FIELDS:
         return player, {}
-    return player, {name: plain[name] for name in plain if name not in _PLAYER_FIELDS}
+    return player, {name: plain[name] for name in plain if name not in PLAYER_FIELDS}
 
 
 def record_to_bytes(record: TurnRecord, game_id: str | None, *, narration: bool) -> bytes:
@@ -263,4 +263,7 @@ def as_text(data: bytes | str, path: str) -> str:
 
 def as_fields(stored: Mapping[Any, Any], path: str) -> dict[str, str]:
     """A stored hash with texts for bytes."""
-    return {as_text(key, path): as_text(value, path) for key, value in stored.items()}
+    try:
+        return {key.decode(): value.decode() for key, value in stored.items()}
+    except (AttributeError, UnicodeDecodeError):
+        return {as_text(key, path): as_text(value, path) for key, value in stored.items()}

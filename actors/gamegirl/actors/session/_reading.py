@@ -25,6 +25,7 @@ from gamegirl.actors.session._forms import (
     encode_loosely,
     hash_form,
     json_form,
+    trusted_forms,
 )
 from gamegirl.actors.session._journal import apply_journal, apply_turns
 from gamegirl.actors.session._keys import channel_keys
@@ -51,6 +52,7 @@ class Reading:
         noted: Digests of the forms as they are, for new notes.
         aside: Whether the journal, the closed turns and the notes are not to be used.
         lost: The game that our notes say the channel holds, where the forms say otherwise.
+        exited: The holder of the save that our notes say the channel made last.
     """
 
     state: SessionState
@@ -62,6 +64,7 @@ class Reading:
     noted: dict[str, str] = attrs.field(factory=dict[str, str])
     aside: bool = False
     lost: str = ""
+    exited: str = ""
 
 
 @attrs.define
@@ -96,12 +99,14 @@ def read_channel(
         )
         reading.noted = found.digests
         if reading.ours:
-            _read_ours(reading, keys, stored, meta)
+            _read_ours(reading, found, keys, stored, meta)
         else:
             _put_aside(reading, keys, stored)
             _read_pending(state, found)
             if meta.get("game") != state.game_id and not meta.get("saved"):
                 reading.lost = meta.get("game", "")
+            if meta.get("saved", "").startswith("save:"):
+                reading.exited = meta["saved"]
         _read_history(reading, keys[_HISTORY], stored[_HISTORY], meta, now, rules)
     except _CorruptError as corrupt:
         raise UnusableError(corrupt, keys, stored) from corrupt
@@ -210,32 +215,38 @@ def _read_forms(
     """Read both forms and take their digests; what is corrupt is returned."""
     copies: list[Quarantined] = []
     text: Any = stored[_JSON]
+    fields: dict[str, str] | None = None
     if text is not None:
-        try:
-            found.json = json_form(text, keys[_JSON], now)
-        except CodecError as error:
-            copies.append(Quarantined(keys[_JSON], raw_of(text), str(error)))
-        else:
-            raw = digest_of(text.encode() if isinstance(text, str) else text)
-            found.digests["json_raw"] = raw
-            found.digests["json"] = (
-                meta["json"]
-                if meta.get("json_raw") == raw and "json" in meta
-                else found.json.digest()
-            )
-            copies += found.json.malformed
+        found.digests["json_raw"] = digest_of(text.encode() if isinstance(text, str) else text)
     if stored[_HASH]:
         try:
             fields = as_fields(_hash(stored[_HASH]), "")
-            raw = digest_of_hash(fields)
-            known = meta.get("hash_raw") == raw and "hash" in meta
-            found.hash = hash_form(fields, keys[_HASH], now)
         except CodecError as error:
             copies.append(Quarantined(keys[_HASH], raw_of(stored[_HASH]), str(error)))
         else:
-            found.digests["hash_raw"] = raw
-            found.digests["hash"] = meta["hash"] if known else found.hash.digest()
-            copies += found.hash.malformed
+            found.digests["hash_raw"] = digest_of_hash(fields)
+    known = {name for name, raw in found.digests.items() if meta.get(name) == raw}
+    if "same" in meta and known == found.digests.keys() and text is not None and not copies:
+        found.json, found.hash = trusted_forms(text, fields)
+    else:
+        if text is not None:
+            try:
+                found.json = json_form(text, keys[_JSON], now)
+                copies += found.json.malformed
+            except CodecError as error:
+                copies.append(Quarantined(keys[_JSON], raw_of(text), str(error)))
+        if fields is not None:
+            try:
+                found.hash = hash_form(fields, keys[_HASH], now)
+                copies += found.hash.malformed
+            except CodecError as error:
+                copies.append(Quarantined(keys[_HASH], raw_of(stored[_HASH]), str(error)))
+    for name, form in (("json", found.json), ("hash", found.hash)):
+        if form is None:
+            found.digests.pop(f"{name}_raw", None)
+        else:
+            noted = meta.get(name) if f"{name}_raw" in known else None
+            found.digests[name] = noted or form.digest()
     if copies and found.json is None and found.hash is None:
         raise _at(copies[0].key, copies[0].reason)
     return copies
@@ -274,8 +285,9 @@ def _state_of(
                 user_id, {}
             )
     return state_of(
-        attrs.evolve(found.chosen, extras=dict(json.extras) if json else {}),
-        dict(found.hash.extras) if found.hash else None,
+        found.chosen,
+        json.extras if json else {},
+        found.hash.extras if found.hash else {},
         channel_id,
     )
 
@@ -302,7 +314,11 @@ def _fits(meta: dict[str, str], found: _Forms) -> bool:
 
 
 def _read_ours(
-    reading: Reading, keys: Sequence[str], stored: Sequence[Stored], meta: dict[str, str]
+    reading: Reading,
+    found: _Forms,
+    keys: Sequence[str],
+    stored: Sequence[Stored],
+    meta: dict[str, str],
 ) -> None:
     state = reading.state
     state.saved = meta.get("saved", "")
@@ -312,14 +328,13 @@ def _read_ours(
         except (CodecError, ValueError) as error:
             raise _at(keys[place], str(error)) from error
     if not state.active:
-        _read_pending_of_ours(state, stored, keys)
+        _read_pending_of_ours(state, found)
 
 
-def _read_pending_of_ours(
-    state: SessionState, stored: Sequence[Stored], keys: Sequence[str]
-) -> None:
-    form = hash_form(as_fields(_hash(stored[_HASH]), ""), keys[_HASH], 0.0)
-    for user_id, text in (form.pending or {}).items():
+def _read_pending_of_ours(state: SessionState, found: _Forms) -> None:
+    """What was pending when the game was exited."""
+    pending = found.hash.pending if found.hash else None
+    for user_id, text in (pending or {}).items():
         put_choice(state, user_id, text)
     state.journal = 0
 

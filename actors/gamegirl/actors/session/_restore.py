@@ -80,10 +80,6 @@ def _holder(game: Stored) -> str:
         return ""
 
 
-def _elsewhere(holder: str, state: SessionState) -> bool:
-    return holder.startswith("channel:") and holder != held_by(state.channel_id)
-
-
 def _require(state: SessionState, game_id: str, holder: str | None) -> Require:
     changed = GameActiveError(
         f"game {game_id} of channel {state.channel_id!r} changed hands while it was restored: "
@@ -112,15 +108,16 @@ def _taken_over(
         return _refused(state.channel_id, state.game_id, where, "", copies)
     if not state.active:
         state.saved = holder or ""
-    elif holder is not None and _elsewhere(holder, state):
-        # It was loaded into another channel meanwhile, and is never live twice.
+    elif holder not in (None, held_by(state.channel_id), reading.exited):
+        # It was loaded into another channel meanwhile (and may have left that again), which took it
+        # further than this form does: it is never live twice.
         reading.quarantined += [
             Quarantined(name, raw_of(value), f"game {state.game_id} is held by {holder}")
             for name, value in zip(keys[:3], stored, strict=False)
             if value
         ]
         state.active = False
-        state.saved = holder
+        state.saved = holder or ""
         state.journal = 0
         reading.source = "held-elsewhere"
         reading.repair = True

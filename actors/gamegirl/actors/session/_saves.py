@@ -5,10 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gamegirl.actors._writes import PatchHash, PutHash, Value, Write
-from gamegirl.actors.session._forms import SCHEMA, Form, json_form, json_text
-from gamegirl.actors.session._journal import apply_turns, choice_bytes, turns_fields
-from gamegirl.actors.session._keys import game_key, held_by
+from gamegirl.actors._writes import Drop, PatchHash, PutHash, PutList, Value, Write
+from gamegirl.actors.session._forms import SCHEMA, Form, full_forms, json_form, json_text
+from gamegirl.actors.session._journal import (
+    apply_turns,
+    choice_bytes,
+    turns_fields,
+    whole_journal,
+    whole_turns,
+)
+from gamegirl.actors.session._keys import (
+    game_key,
+    hash_key,
+    held_by,
+    history_key,
+    journal_key,
+    json_key,
+    meta_key,
+    turns_key,
+)
 from gamegirl.actors.session._parts import (
     answers_of,
     answers_to_plain,
@@ -18,6 +33,7 @@ from gamegirl.actors.session._parts import (
     text_of,
     texts_of,
 )
+from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._state import Choice, Extras, SessionState
 from gamegirl.codec import decode_json, encode_json
 
@@ -28,6 +44,25 @@ def hold(state: SessionState) -> Write:
     """The channel holds the game from now on; a save of it is gone."""
     fields = {"holder": held_by(state.channel_id), "schema": str(SCHEMA)}
     return PutHash(game_key(state.game_id), fields)
+
+
+def everything(state: SessionState, rules: SessionRules) -> list[Write]:
+    """Writes of the whole channel, whatever its keys hold; of no other game's key."""
+    channel_id = state.channel_id
+    writes: list[Write] = [
+        PutList(history_key(channel_id), tuple(state.records)),
+        Drop(journal_key(channel_id)),
+        Drop(turns_key(channel_id)),
+        *whole_turns(state),
+    ]
+    if not state.game_id:
+        keys = (json_key(channel_id), hash_key(channel_id), meta_key(channel_id))
+        return [*writes, *map(Drop, keys)]
+    if state.window is not None:
+        writes.append(whole_journal(state))
+    if state.active:
+        writes.append(hold(state))
+    return [*writes, *full_forms(state, rules)]
 
 
 def adopt(state: SessionState) -> Write:
@@ -64,7 +99,8 @@ def saved_state(fields: dict[str, str], channel_id: str, game_id: str, now: floa
         raise fault("schema", f"expected {SCHEMA}: a newer version wrote it")
     if "session" not in fields:
         raise fault("session", "missing")
-    state = state_of(json_form(fields["session"], game_key(game_id), now), None, channel_id)
+    form = json_form(fields["session"], game_key(game_id), now)
+    state = state_of(form, form.extras, {}, channel_id)
     if state.game_id != game_id:
         raise fault("session.game_id", "another game's")
     hash_extras = texts_of(_inner(fields, "hash_extras", {}), "hash_extras")
@@ -84,7 +120,12 @@ def saved_state(fields: dict[str, str], channel_id: str, game_id: str, now: floa
     return state
 
 
-def state_of(form: Form, hash_extras: dict[str, str] | None, channel_id: str) -> SessionState:
+def state_of(
+    form: Form,
+    json_extras: dict[str, Any],
+    hash_extras: dict[str, str],
+    channel_id: str,
+) -> SessionState:
     """The state that a form stands for, without choices; what it doesn't say is as when booted."""
     if not form.game_id:
         raise fault("game_id", "missing")
@@ -98,8 +139,8 @@ def state_of(form: Form, hash_extras: dict[str, str] | None, channel_id: str) ->
         form.crown_holder or None,
         form.players or {},
     )
-    if form.extras or form.player_extras or hash_extras:
-        state.extras = Extras(form.extras, hash_extras or {}, form.player_extras)
+    if json_extras or form.player_extras or hash_extras:
+        state.extras = Extras(json_extras, hash_extras, form.player_extras)
     return state
 
 
