@@ -17,7 +17,7 @@ import typer
 from gamegirl.actors import SessionQuarantinedError
 from gamegirl.cli._console import clean, output, reported, say, shown, write_json
 from gamegirl.cli._export import Exported, export
-from gamegirl.cli._import import Importer
+from gamegirl.cli._import import Imported, Importer
 from gamegirl.cli._lines import read_lines
 from gamegirl.cli._peek import Reader
 from gamegirl.cli._play import Play
@@ -255,9 +255,6 @@ def import_(
         typer.Argument(
             metavar="FILE",
             help="What `gamegirl export` wrote; - is the standard input.",
-            exists=True,
-            dir_okay=False,
-            allow_dash=True,
         ),
     ],
     store: Url = None,
@@ -280,7 +277,10 @@ def import_(
     - `gamegirl export - --store sqlite:///old.db | gamegirl import - --store sqlite:///new.db`
     """
 
-    async def work() -> Any:
+    if file != _STANDARD and not file.is_file() and not file.is_fifo():
+        raise typer.BadParameter(f"there is no file {str(file)!r}", param_hint="FILE")
+
+    async def work() -> Imported:
         if file == _STANDARD:
             lines = read_lines(sys.stdin.buffer)
         else:

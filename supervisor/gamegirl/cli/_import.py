@@ -253,13 +253,14 @@ class Importer:
         )
         if any(value is not None for value in claimed.stored) and not self._replace:
             return commit, "somebody has written it in the meantime"
-        requires, writes, why = await self._games(unit, claimed)
+        requires, games, why = await self._games(unit, claimed)
         if why:
             return commit, why
         held = {
             key for key, value in zip(unit.keys, claimed.stored, strict=True) if value is not None
         }
-        writes += [Drop(key) for key in sorted(held)]
+        writes: list[Write] = [Drop(key) for key in sorted(held)]
+        writes += games
         writes += [_write(line) for line in unit.lines]
         if unit.entries:
             writes.append(PatchHash(INDEX, _fields(unit.entries)))

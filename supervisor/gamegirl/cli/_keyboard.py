@@ -17,6 +17,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from anyio import BrokenResourceError, ClosedResourceError
 from anyio.from_thread import BlockingPortal
 
 _CHUNK = 4096
@@ -98,9 +99,8 @@ def read_in_thread(portal: BlockingPortal, put: Callable[[str | None], Any]) -> 
     """Read the standard input in a thread; call `put` on the loop with each piece, then None."""
 
     def run() -> None:
-        with suppress(
-            RuntimeError, CancelledError
-        ):  # The portal is closed: nobody listens any more.
+        # Nobody listens any more: the portal, or what is behind it, is closed.
+        with suppress(RuntimeError, CancelledError, ClosedResourceError, BrokenResourceError):
             for piece in _pieces():
                 portal.call(put, piece)
             portal.call(put, None)

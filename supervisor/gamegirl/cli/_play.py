@@ -93,7 +93,12 @@ class Play:
     ) -> None:
         await table.sit_down(self.game_name, self.patience_seconds)
         send, receive = anyio.create_memory_object_stream[str](LINES)
-        async with BlockingPortal() as portal, anyio.create_task_group() as tasks:
+        async with (
+            send,
+            receive,
+            BlockingPortal() as portal,
+            anyio.create_task_group() as tasks,
+        ):
             pump = _Keys(screen, send) if keys else _Pipe(send)
             read_in_thread(portal, pump.put)
             if keys:
