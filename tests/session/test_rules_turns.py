@@ -501,13 +501,13 @@ def test_release_and_due(channel: Channel) -> None:
 
 def test_crash_in_a_rule_is_no_refusal(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rule that refuses after it has changed something is a bug, and crashes the actor."""
-    from gamegirl.actors.session import _turns
+    from gamegirl.actors.session import _records
 
     def refuse(*_: object, **__: object) -> None:
         raise LimitError("too late")
 
     channel.press("ana")
     channel.close()
-    monkeypatch.setattr(_turns, "turn_field", refuse)
+    monkeypatch.setattr(_records, "turn_field", refuse)
     with pytest.raises(RuntimeError, match="after it had changed"):
         channel.record(1)

@@ -11,6 +11,8 @@ from gamegirl.actors._errors import SessionQuarantinedError
 from gamegirl.actors._writes import PatchHash, Write
 from gamegirl.actors.session import _games as games
 from gamegirl.actors.session import _messages as messages
+from gamegirl.actors.session import _people as people
+from gamegirl.actors.session import _records as records
 from gamegirl.actors.session import _turns as turns
 from gamegirl.actors.session._changes import Changes
 from gamegirl.actors.session._data import ClosedTurn, Session, Window
@@ -66,7 +68,7 @@ class SessionBehaviour(Behaviour[SessionState]):
         restored = restore(actor_id, stored, now, self.rules)
         if isinstance(restored, Restored) and self._on_turn is not None:
             changes = Changes(restored.state, self.rules, now)
-            turns.hand_out(changes)
+            records.hand_out(changes)
             handed = changes.decision()
             decision = restored.decision
             decision.writes = [*decision.writes, *handed.writes]
@@ -95,7 +97,7 @@ class SessionBehaviour(Behaviour[SessionState]):
         try:
             match message:
                 case messages.TurnFailed():
-                    delay = turns.failed(changes, message)
+                    delay = records.failed(changes, message)
                 case Woken():
                     pass
                 case _:
@@ -105,7 +107,7 @@ class SessionBehaviour(Behaviour[SessionState]):
                 raise RuntimeError("a rule refused after it had changed something") from error
             refusal = error
         if self._on_turn is not None:
-            turns.hand_out(changes, delay)
+            records.hand_out(changes, delay)
         return changes.decision(reply, refusal)
 
     def wake_at(self, state: SessionState) -> float | None:
@@ -179,14 +181,14 @@ _RULES: dict[type, Callable[[Changes, Any], Any]] = {
     messages.Press: turns.press,
     messages.NextTurn: turns.next_turn,
     messages.CloseWindow: turns.close_window,
-    messages.Record: turns.record,
-    messages.Narrate: turns.narrate,
-    messages.ReadHistory: turns.history,
-    messages.ReadRoster: turns.roster,
-    messages.SetCrown: turns.set_crown,
-    messages.ReadCrown: turns.crown,
-    messages.SetTitleScreen: turns.set_title_screen,
-    messages.Save: turns.save,
+    messages.Record: records.record,
+    messages.Narrate: records.narrate,
+    messages.ReadHistory: records.history,
+    messages.ReadRoster: people.roster,
+    messages.SetCrown: people.set_crown,
+    messages.ReadCrown: people.crown,
+    messages.SetTitleScreen: people.set_title_screen,
+    messages.Save: people.save,
     messages.ReadState: _snapshot,
-    messages.TurnNarrated: turns.narrated,
+    messages.TurnNarrated: records.narrated,
 }

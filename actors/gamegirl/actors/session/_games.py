@@ -39,10 +39,11 @@ from gamegirl.actors.session._keys import (
 from gamegirl.actors.session._messages import Boot, Exit, Load, Swap, Wipe
 from gamegirl.actors.session._parts import as_text, mapping_of
 from gamegirl.actors.session._reading import UnusableError, read_channel
+from gamegirl.actors.session._records import WORK
 from gamegirl.actors.session._restore import open_again
 from gamegirl.actors.session._saves import hash_of, hold, save, saved_state
 from gamegirl.actors.session._state import SessionState
-from gamegirl.actors.session._turns import WORK, require_active
+from gamegirl.actors.session._turns import require_active
 from gamegirl.codec import CodecError, decode_json
 
 _AGAIN = "changed hands in this moment: look at it and try again"

@@ -1,4 +1,4 @@
-"""The rules of a turn: join, press, close, hand out, record.
+"""The rules of a turn: join, press, close, wait for the next.
 
 A window opens with the first press of a turn and closes by itself. Closing it makes a turn, which
 waits for its narrative until it is recorded; meanwhile the next window may open:
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import attrs
 
-from gamegirl.actors._behaviour import Later, Perform, WakeWaiters
+from gamegirl.actors._behaviour import Later, WakeWaiters
 from gamegirl.actors._errors import (
     LimitError,
     NoActiveGameError,
@@ -22,34 +22,21 @@ from gamegirl.actors._errors import (
     TurnBacklogError,
     UnknownTurnError,
 )
-from gamegirl.actors._writes import AppendList
 from gamegirl.actors.session._changes import Changes
 from gamegirl.actors.session._data import (
-    NOBODY,
-    UNKNOWN,
-    ActivityTier,
     ClosedTurn,
-    Crown,
     Player,
     Pressed,
-    TurnRecord,
     Window,
 )
 from gamegirl.actors.session._events import (
     ChoicePressed,
-    CrownMoved,
     PlayerJoined,
-    RecordUnreadable,
-    TitleScreenSet,
-    TurnAttemptFailed,
     TurnClosed,
-    TurnGivenUp,
-    TurnRecorded,
     WindowOpened,
 )
 from gamegirl.actors.session._journal import (
     answer_field,
-    attempt_field,
     choice_bytes,
     join_field,
     press_field,
@@ -57,41 +44,13 @@ from gamegirl.actors.session._journal import (
     turn_field,
     window_field,
 )
-from gamegirl.actors.session._keys import history_key
 from gamegirl.actors.session._messages import (
     CloseWindow,
-    HandOut,
     Join,
-    Narrate,
     NextTurn,
     Press,
-    ReadCrown,
-    ReadHistory,
-    ReadRoster,
-    Record,
-    Save,
-    SetCrown,
-    SetTitleScreen,
-    TurnFailed,
-    TurnNarrated,
-)
-from gamegirl.actors.session._parts import (
-    StoredRecord,
-    record_of,
-    record_to_bytes,
-    recorded_turn,
 )
 from gamegirl.actors.session._state import Choice, KeptTurn, SessionState
-from gamegirl.codec import CodecError, GameGirlError
-
-WORK = "turn"
-"""The key under which `on_turn` runs."""
-
-_ANSWERED_TURNS = 2
-"""So many recorded turns still know what their presses were answered."""
-
-_RETRY_SECONDS = 0.5
-_RETRY_SECONDS_MAX = 30.0
 
 
 def require_active(state: SessionState) -> None:
@@ -207,146 +166,6 @@ def next_turn(changes: Changes, message: NextTurn) -> ClosedTurn | Later:
     return Later(attrs.evolve(message, game_id=state.game_id))
 
 
-def record(changes: Changes, message: Record) -> TurnRecord:
-    """Put a closed turn into the history, once."""
-    state = changes.state
-    require_active(state)
-    turn = message.turn
-    if message.game_id is not None and message.game_id != state.game_id:
-        raise StaleTurnError(
-            f"turn {turn} is of game {message.game_id}, but channel {state.channel_id!r} runs "
-            f"game {state.game_id}"
-        )
-    kept = state.turns.get(turn)
-    if kept is not None and not kept.recorded:
-        return _record(changes, kept, message.narrative)
-    for stored in _records(changes):
-        if stored.record.turn == turn and stored.game_id == state.game_id and not stored.narration:
-            return stored.record
-    if not 0 < turn <= state.turn_number:
-        raise UnknownTurnError(
-            f"turn {turn} of game {state.game_id} in channel {state.channel_id!r} was never "
-            f"closed: the last closed one is {state.turn_number}"
-        )
-    raise StaleTurnError(
-        f"turn {turn} of game {state.game_id} in channel {state.channel_id!r} is over, and its "
-        "record is no longer in the history"
-    )
-
-
-def narrate(changes: Changes, message: Narrate) -> TurnRecord:
-    """Put a narrative without a turn into the history."""
-    state = changes.state
-    require_active(state)
-    entry = TurnRecord(
-        state.turn_number, {}, message.narrative[: changes.rules.summary_max], changes.now
-    )
-    _append(changes, entry, narration=True)
-    return entry
-
-
-def history(changes: Changes, message: ReadHistory) -> tuple[TurnRecord, ...]:
-    """The latest records, oldest first."""
-    return tuple(stored.record for stored in _records(changes, message.count))
-
-
-def roster(
-    changes: Changes, message: ReadRoster
-) -> tuple[tuple[Player, ActivityTier], ...] | dict[str, Player]:
-    """Everyone with their tier, in joining order; or those who aren't dormant."""
-    state, now = changes.state, changes.now
-    if message.active_only:
-        require_active(state)
-        return {
-            player.user_id: player
-            for player in state.players.values()
-            if player.tier(state.turn_number, now) is not ActivityTier.DORMANT
-        }
-    return tuple((p, p.tier(state.turn_number, now)) for p in state.players.values())
-
-
-def set_crown(changes: Changes, message: SetCrown) -> Crown:
-    """Give the crown to a user, or to nobody."""
-    state = changes.state
-    require_active(state)
-    if state.crown_holder != message.user_id:
-        state.crown_holder = message.user_id
-        changes.full()
-        changes.emit(CrownMoved(state.channel_id, state.game_id, message.user_id))
-    return crown(changes, ReadCrown())
-
-
-def crown(changes: Changes, message: ReadCrown) -> Crown:
-    """Who holds the crown."""
-    user_id = changes.state.crown_holder
-    if user_id is None:
-        return Crown(None, NOBODY)
-    player = changes.state.players.get(user_id)
-    return Crown(user_id, UNKNOWN if player is None else player.user_name)
-
-
-def set_title_screen(changes: Changes, message: SetTitleScreen) -> None:
-    """Replace the title screen."""
-    state = changes.state
-    require_active(state)
-    if state.title_screen_url != message.url:
-        state.title_screen_url = message.url
-        changes.full()
-        changes.emit(TitleScreenSet(state.channel_id, state.game_id, message.url))
-
-
-def save(changes: Changes, message: Save) -> None:
-    """Write the full forms now."""
-    require_active(changes.state)
-    changes.full()
-
-
-def hand_out(changes: Changes, delay: float = 0.0) -> None:
-    """Give the oldest unrecorded turn to `on_turn`, if it has none in hand.
-
-    A turn that `on_turn` left to the host is waited for: turns are narrated in order.
-    """
-    state = changes.state
-    if not state.active or state.performing is not None:
-        return
-    waiting = state.unrecorded()
-    if not waiting or waiting[0].turn.turn == state.awaited:
-        return
-    kept = waiting[0]
-    kept.turn = attrs.evolve(kept.turn, attempt=kept.turn.attempt + 1)
-    state.performing = kept.turn.turn
-    changes.turns[attempt_field(kept.turn.turn)] = str(kept.turn.attempt)
-    changes.effect(Perform(WORK, HandOut(kept.turn, state.snapshot(), delay)))
-
-
-def narrated(changes: Changes, message: TurnNarrated) -> None:
-    """`on_turn` has returned."""
-    kept = _in_hand(changes, message)
-    if kept is None:
-        return
-    if message.narrative is None:
-        changes.state.awaited = kept.turn.turn
-        return
-    try:
-        _record(changes, kept, message.narrative)
-    except LimitError as error:
-        _give_up(changes, kept, message.attempt, str(error))
-
-
-def failed(changes: Changes, message: TurnFailed) -> float:
-    """`on_turn` has failed; returns after how many seconds to hand out again."""
-    state = changes.state
-    kept = _in_hand(changes, message)
-    if kept is None:
-        return 0.0
-    place = (state.channel_id, state.game_id, kept.turn.turn, message.attempt, message.reason)
-    if message.attempt > changes.rules.turn_retries_max:
-        _give_up(changes, kept, message.attempt, message.reason)
-        return 0.0
-    changes.emit(TurnAttemptFailed(*place))
-    return min(_RETRY_SECONDS_MAX, _RETRY_SECONDS * 2.0 ** min(message.attempt - 1, 10))
-
-
 def _who(player: Player) -> tuple[str, str]:
     return player.user_id, player.user_name
 
@@ -425,76 +244,3 @@ def _close(changes: Changes, window: Window, closed_at: float) -> ClosedTurn:
     changes.emit(TurnClosed(state.channel_id, state.game_id, turn.turn, len(choices)))
     changes.effect(WakeWaiters())
     return turn
-
-
-def _record(changes: Changes, kept: KeptTurn, narrative: str) -> TurnRecord:
-    state, turn = changes.state, kept.turn
-    entry = TurnRecord(turn.turn, turn.choices, narrative[: changes.rules.summary_max], changes.now)
-    _append(changes, entry, narration=False)
-    done = [other for other in state.turns.values() if other.recorded]
-    done.sort(key=lambda other: other.recorded)
-    kept.recorded = done[-1].recorded + 1 if done else 1
-    kept.turn = recorded_turn(state.channel_id, state.game_id, turn.turn)
-    name, value = turn_field(kept)
-    changes.turns[name] = value
-    changes.turns.pop(attempt_field(turn.turn), None)
-    gone = [attempt_field(turn.turn)] if turn.attempt else []
-    for other in done[: len(done) + 1 - _ANSWERED_TURNS]:
-        del state.turns[other.turn.turn]
-        gone.append(str(other.turn.turn))
-    changes.turns_gone += gone
-    if state.awaited == turn.turn:
-        state.awaited = None
-    return entry
-
-
-def _append(changes: Changes, entry: TurnRecord, *, narration: bool) -> None:
-    state, rules = changes.state, changes.rules
-    data = record_to_bytes(entry, state.game_id, narration=narration)
-    if len(data) > rules.record_bytes_max:
-        raise LimitError(
-            f"the record of turn {entry.turn} in channel {state.channel_id!r} takes {len(data)} "
-            f"bytes: {rules.record_bytes_max} are the limit"
-        )
-    state.records.append(data)
-    del state.records[: -rules.history_max]
-    changes.write(AppendList(history_key(state.channel_id), (data,), rules.history_max))
-    changes.full()
-    changes.emit(TurnRecorded(state.channel_id, state.game_id, entry.turn, narration))
-
-
-def _records(changes: Changes, count: int | None = None) -> list[StoredRecord]:
-    """The latest records; one that can't be read is told of and left out."""
-    state = changes.state
-    first = 0 if count is None else max(0, len(state.records) - count)
-    records: list[StoredRecord] = []
-    for position in range(first, len(state.records)):
-        try:
-            records.append(record_of(state.records[position], changes.now))
-        except CodecError as error:
-            event = RecordUnreadable(state.channel_id, state.game_id, position, str(error))
-            changes.emit(event)
-    return records
-
-
-def _in_hand(changes: Changes, message: TurnNarrated | TurnFailed) -> KeptTurn | None:
-    """The turn that `on_turn` is done with, if it is still to be recorded."""
-    state, token = changes.state, message.token
-    if not state.active or token.game_id != state.game_id or token.turn != state.performing:
-        return None
-    kept = state.turns.get(token.turn)
-    if kept is None or kept.turn.attempt != message.attempt:
-        state.performing = None if kept is None or kept.recorded else state.performing
-        return None
-    state.performing = None
-    return None if kept.recorded else kept
-
-
-def _give_up(changes: Changes, kept: KeptTurn, attempt: int, reason: str) -> None:
-    state, turn = changes.state, kept.turn.turn
-    try:
-        _record(changes, kept, "")
-    except GameGirlError as error:
-        state.awaited = turn
-        reason = f"{reason}; {error}"
-    changes.emit(TurnGivenUp(state.channel_id, state.game_id, turn, attempt, reason))
