@@ -226,7 +226,7 @@ async def test_old_games_can_be_forgotten_only_when_nobody_plays_them() -> None:
     """The old listing knows no holder: the channel's form says whether the game is active."""
     store = MemoryStore()
     async with hosted(store) as supervisor:
-        form = {
+        form: dict[str, Any] = {
             "game_id": "aaaaaaaaaaaa",
             "game_name": "Old",
             "channel_id": "c",
@@ -236,7 +236,9 @@ async def test_old_games_can_be_forgotten_only_when_nobody_plays_them() -> None:
             "crown_holder": None,
             "players": {},
         }
-        entry = {key: form[key] for key in ("game_name", "channel_id", "turn_number", "active")}
+        entry: dict[str, Any] = {
+            key: form[key] for key in ("game_name", "channel_id", "turn_number", "active")
+        }
         index = {"aaaaaaaaaaaa": json.dumps(entry), "bbbbbbbbbbbb": "{broken"}
         await alter(
             store, PutText("game:session:c", json.dumps(form)), PatchHash("game:index", index)

@@ -35,7 +35,7 @@ def expected() -> dict[str, Any]:
 @pytest.fixture
 def client(redis_url: str) -> Any:
     """A client of a Redis that is full of the old system's data."""
-    connection = redis.Redis.from_url(redis_url)  # pyright: ignore[reportUnknownMemberType]
+    connection: Any = redis.Redis.from_url(redis_url)  # pyright: ignore[reportUnknownMemberType]
     with connection.pipeline(transaction=False) as pipe:
         for line in unpack("redis.jsonl.gz").splitlines():
             entry = json.loads(line)
