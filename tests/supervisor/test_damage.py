@@ -167,7 +167,8 @@ async def test_a_game_survives_a_store_that_went_back() -> None:
 
 async def test_a_store_that_goes_back_while_an_actor_restarts_is_loaded_from_what_it_has() -> None:
     """Without memory there is nothing to write from: it is reported, and play goes on."""
-    store = FaultyStore(MemoryStore())
+    inner = MemoryStore()
+    store = FaultyStore(inner)
     async with hosted(store) as supervisor:
         session = supervisor.session("c")
         await session.boot("G")
@@ -185,8 +186,7 @@ async def test_a_store_that_goes_back_while_an_actor_restarts_is_loaded_from_wha
             await eventually(lambda: supervisor.statistics().unsettled == 1)
             supervisor.actor("session", "c").tell(object())  # It crashes on what it doesn't know.
             store.drop_requests = 1
-            gate = store
-            await alter(gate._store, Drop("gg:fence:session:c"))
+            await alter(inner, Drop("gg:fence:session:c"))
             store.let_go()
         assert [error.fate for error in errors] == [Fate.IN_DOUBT]
         assert (await session.state()).game_name == "G"
