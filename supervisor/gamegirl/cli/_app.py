@@ -276,7 +276,6 @@ def import_(
     - `gamegirl import redis.jsonl --store redis://localhost:6379/0`
     - `gamegirl export - --store sqlite:///old.db | gamegirl import - --store sqlite:///new.db`
     """
-
     if file != _STANDARD and not file.is_file() and not file.is_fifo():
         raise typer.BadParameter(f"there is no file {str(file)!r}", param_hint="FILE")
 

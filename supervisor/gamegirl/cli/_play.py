@@ -84,7 +84,7 @@ class Play:
             tables.append(table)
             # Listening ends with the supervisor, so that what it still tells is shown.
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_show_events, supervisor.events(), table, screen)
+                tasks.start_soon(show_events, supervisor.events(), table, screen)
                 async with supervisor:
                     await self._play(supervisor, table, screen, keys=keys)
 
@@ -180,7 +180,12 @@ async def _tick(supervisor: Supervisor, channel_id: str, screen: Screen) -> None
         await anyio.sleep(TICK_SECONDS)
 
 
-async def _show_events(events: EventStream, table: Table, screen: Screen) -> None:
+async def show_events(events: EventStream, table: Table, screen: Screen) -> None:
+    """Say what happens, until the events end.
+
+    Raises:
+        OwnershipLostError: The channel is another process's now.
+    """
     async for event in events:
         match event:
             case TurnRecorded(game_id=game_id, turn=turn, narration=False):
