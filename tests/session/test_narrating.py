@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -49,6 +49,12 @@ def turn_of(channel: Channel) -> m.HandOut:
     return handed
 
 
+def delay_of(channel: Channel) -> float:
+    """After how many seconds it is to be performed."""
+    (effect,) = [one for one in channel.decision.effects if isinstance(one, Perform)]
+    return effect.delay_seconds
+
+
 def play(channel: Channel) -> None:
     channel.press("ana", "run")
     channel.close()
@@ -58,7 +64,7 @@ def test_closed_turn_is_handed_out(channel: Channel) -> None:
     """With the turn, a snapshot, and how often it was handed out, which is stored."""
     play(channel)
     handed = turn_of(channel)
-    assert (handed.turn.turn, handed.turn.attempt, handed.delay) == (1, 1, 0.0)
+    assert (handed.turn.turn, handed.turn.attempt, delay_of(channel)) == (1, 1, 0.0)
     assert handed.session.turn_number == 1
     assert channel.world.store.field("gg:session:c:turns", "a:1") == "1"
     assert not channel.world.behaviour.may_release(channel.state)
@@ -106,7 +112,7 @@ def test_failure_is_tried_again(channel: Channel) -> None:
         channel.ask(m.TurnFailed(TurnToken(GAME, 1), attempt, "no luck"))
         assert channel.events[-1] == TurnAttemptFailed("c", GAME, 1, attempt, "no luck")
         assert turn_of(channel).turn.attempt == attempt + 1
-        delays.append(turn_of(channel).delay)
+        delays.append(delay_of(channel))
     assert delays == [0.5, 1.0, 2.0, 4.0, 8.0]
     channel.ask(m.TurnFailed(TurnToken(GAME, 1), 6, "no luck"))
     assert channel.events[-1] == TurnGivenUp("c", GAME, 1, 6, "no luck")
@@ -121,7 +127,7 @@ def test_delay_is_bounded() -> None:
     play(channel)
     for attempt in range(1, 40):
         channel.ask(m.TurnFailed(TurnToken(GAME, 1), attempt, "no luck"))
-    assert turn_of(channel).delay == 30.0
+    assert delay_of(channel) == 30.0
 
 
 def test_restart_hands_out_again(channel: Channel) -> None:
@@ -243,22 +249,3 @@ def test_perform_fails(channel: Channel, gives: Any) -> None:
     message = finish(SessionBehaviour(on_turn=on_turn).perform(turn_of(channel)))
     assert isinstance(message, m.TurnFailed)
     assert ("ValueError: no luck" if isinstance(gives, Exception) else "returned") in message.reason
-
-
-def test_perform_waits_before_a_retry(channel: Channel) -> None:
-    """For the delay, times the jitter."""
-    slept: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        slept.append(seconds)
-
-    async def on_turn(turn: ClosedTurn, session: Session) -> str:
-        return "x"
-
-    play(channel)
-    handed = m.HandOut(turn_of(channel).turn, turn_of(channel).session, 2.0)
-    behaviour = SessionBehaviour(on_turn=on_turn, sleep=sleep, jitter=lambda: 1.5)
-    finish(behaviour.perform(handed))
-    assert slept == [3.0]
-    pending: Awaitable[object | None] = SessionBehaviour().perform(handed)
-    assert finish(pending) is None  # type: ignore[arg-type]

@@ -14,12 +14,12 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import attrs
 
 from gamegirl.actors._writes import PutText, Require, Write
-from gamegirl.codec import GameGirlError, JsonCodec, escape_id
+from gamegirl.codec import CodecError, Fault, GameGirlError, JsonCodec, escape_id
 
 StateT = TypeVar("StateT")
 
 Stored: TypeAlias = "bytes | Mapping[bytes, bytes] | Sequence[bytes] | WrongType | None"
-"""What a key holds: a text, a hash, a list, a type that the store model doesn't know, or nothing."""
+"""What a key holds: a text, a hash, a list, a type that we don't know, or nothing."""
 
 
 @attrs.frozen
@@ -42,10 +42,16 @@ class Perform:
 
     What it returns comes back to the actor as a message. At most one piece of work a key and actor
     runs at a time: a second one with the same key replaces the first, which is cancelled.
+
+    Attributes:
+        key: Names the work, to replace or cancel it.
+        work: What `perform` gets.
+        delay_seconds: It starts after about so long (less by some jitter).
     """
 
     key: str
     work: object
+    delay_seconds: float = 0.0
 
 
 @attrs.frozen
@@ -196,6 +202,9 @@ class Behaviour(ABC, Generic[StateT]):
         (text,) = stored
         if text is None:
             return Restored(self.initial(actor_id))
+        if not isinstance(text, bytes):
+            what = f"{self.keys(actor_id)[0]} holds something else than a text"
+            raise CodecError(self.kind, (Fault("", what),))
         return Restored(self.codec.decode(text), source="json")
 
     def stored(self, state: StateT) -> Sequence[Write]:
@@ -224,7 +233,7 @@ class Behaviour(ABC, Generic[StateT]):
         return False
 
     def repeats(self, state: StateT, message: Any) -> bool:
-        """Whether the message only asks again for what was done before (so that it changes nothing)."""
+        """Whether the message only asks again for what was done before, and changes nothing."""
         return False
 
     def shifted(self, state: StateT, seconds: float) -> Sequence[Write]:
@@ -232,5 +241,5 @@ class Behaviour(ABC, Generic[StateT]):
         return ()
 
     async def perform(self, work: Any) -> object | None:
-        """Do the slow work of a `Perform` effect; what is returned is sent to the actor, if not None."""
+        """Do the slow work of a `Perform`; what it returns, if not None, is sent to the actor."""
         raise TypeError(f"{type(self).__name__} has effects to perform but no perform()")

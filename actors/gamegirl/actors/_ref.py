@@ -26,7 +26,7 @@ class Host(Protocol):
         ...
 
     def changes(self, kind: str, actor_id: str) -> AsyncIterator[None]:
-        """An item after each committed change, and one at once; what a slow reader misses is one."""
+        """An item at once and after each committed change; what a slow reader misses is one."""
         ...
 
     async def read(self, keys: Sequence[str]) -> Sequence[Stored]:

@@ -264,7 +264,12 @@ class Engine:
             if isinstance(effect, Emit):
                 self.hub.publish(effect.event)
             elif isinstance(effect, Perform):
-                self.performer.start(cell, effect.key, effect.work)
+                self.performer.start(
+                    cell,
+                    effect.key,
+                    effect.work,
+                    effect.delay_seconds * self.random.uniform(0.5, 1.0),
+                )
             elif isinstance(effect, Cancel):
                 self.performer.cancel(cell, effect.key)
             else:

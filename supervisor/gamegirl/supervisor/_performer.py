@@ -36,14 +36,14 @@ class Performer:
         self._running: dict[Cell, dict[str, anyio.CancelScope]] = {}
         self._closed = False
 
-    def start(self, cell: Cell, key: str, work: object) -> None:
-        """Start work under a key; what runs under it already is cancelled."""
+    def start(self, cell: Cell, key: str, work: object, delay: float = 0.0) -> None:
+        """Start work under a key, after a while; what runs under it already is cancelled."""
         self.cancel(cell, key)
         if self._closed:
             return
         scope = anyio.CancelScope()
         self._running.setdefault(cell, {})[key] = scope
-        self._tasks.start_soon(self._work, cell, key, work, scope)
+        self._tasks.start_soon(self._work, cell, key, work, delay, scope)
 
     def cancel(self, cell: Cell, key: str) -> None:
         """Cancel what runs under the key, if anything does."""
@@ -71,10 +71,14 @@ class Performer:
     def __len__(self) -> int:
         return sum(map(len, self._running.values()))
 
-    async def _work(self, cell: Cell, key: str, work: object, scope: anyio.CancelScope) -> None:
+    async def _work(
+        self, cell: Cell, key: str, work: object, delay: float, scope: anyio.CancelScope
+    ) -> None:
         message: Any = None
         failure: tuple[Exception, str] | None = None
         with scope:
+            if delay:
+                await anyio.sleep(delay)  # Not within the limit: others are ready.
             async with self._limiter:
                 try:
                     message = await cell.behaviour.perform(work)

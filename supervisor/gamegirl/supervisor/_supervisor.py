@@ -121,12 +121,7 @@ class Supervisor:
         self._clock = Clock() if clock is None else clock
         self._random = random.Random(secrets.randbits(128)) if randomness is None else randomness
         self._hub = EventHub(self.settings.events_max, log_event)
-        self._behaviour = SessionBehaviour(
-            self.settings,
-            on_turn=on_turn,
-            sleep=anyio.sleep,
-            jitter=lambda: self._random.uniform(0.5, 1.0),
-        )
+        self._behaviour = SessionBehaviour(self.settings, on_turn)
         self._behaviours = (self._behaviour, *behaviours)
         self._games = Games(self._store, self._new_nonce)
         self._started: anyio.Event | None = None

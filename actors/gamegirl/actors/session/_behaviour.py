@@ -34,8 +34,6 @@ class SessionBehaviour(Behaviour[SessionState]):
     Args:
         rules: Their numbers and texts.
         on_turn: Gets every closed turn, one at a time; None: the host asks for them.
-        sleep: Waits for so many seconds, before a failed `on_turn` is tried again.
-        jitter: A factor for that time, about 1, so that many failed turns don't return together.
     """
 
     kind = "session"
@@ -44,14 +42,9 @@ class SessionBehaviour(Behaviour[SessionState]):
         self,
         rules: SessionRules | None = None,
         on_turn: OnTurn | None = None,
-        *,
-        sleep: Callable[[float], Awaitable[object]] | None = None,
-        jitter: Callable[[], float] = lambda: 1.0,
     ) -> None:
         self.rules = rules or SessionRules()
         self._on_turn = on_turn
-        self._sleep = sleep
-        self._jitter = jitter
 
     def initial(self, actor_id: str) -> SessionState:
         """A channel that never had a game."""
@@ -154,8 +147,6 @@ class SessionBehaviour(Behaviour[SessionState]):
         turn: ClosedTurn = work.turn
         if self._on_turn is None:
             return None
-        if work.delay and self._sleep is not None:
-            await self._sleep(work.delay * self._jitter())
         try:
             narrative: Any = await self._on_turn(turn, work.session)
         except Exception as error:  # noqa: BLE001 - it comes back as a message

@@ -163,11 +163,10 @@ class Wipe:
 
 @attrs.frozen
 class HandOut:
-    """Work, not a message: give a turn to `on_turn`, after a delay in seconds."""
+    """Work, not a message: give a turn to `on_turn`."""
 
     turn: ClosedTurn
     session: Session
-    delay: float = 0.0
 
 
 @attrs.frozen

@@ -116,7 +116,7 @@ def hand_out(changes: Changes, delay: float = 0.0) -> None:
     kept.turn = attrs.evolve(kept.turn, attempt=kept.turn.attempt + 1)
     state.performing = kept.turn.turn
     changes.turns[attempt_field(kept.turn.turn)] = str(kept.turn.attempt)
-    changes.effect(Perform(WORK, HandOut(kept.turn, state.snapshot(), delay)))
+    changes.effect(Perform(WORK, HandOut(kept.turn, state.snapshot()), delay))
 
 
 def narrated(changes: Changes, message: TurnNarrated) -> None:
