@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -209,7 +209,7 @@ class Behaviour(ABC, Generic[StateT]):
 
     def stored(self, state: StateT) -> Sequence[Write]:
         """The full form: writes that store the whole state, whatever the store holds now."""
-        actor_id: str = state.actor_id  # type: ignore[attr-defined]
+        actor_id: str = cast(Any, state).actor_id
         return (PutText(self.keys(actor_id)[0], self.codec.encode(state)),)
 
     def wake_at(self, state: StateT) -> float | None:

@@ -47,7 +47,7 @@ class PatchHash:
     """These fields of the hash are set and those removed; all others stay."""
 
     key: str
-    fields: Mapping[str, Value] = attrs.field(factory=dict)
+    fields: Mapping[str, Value] = attrs.field(factory=dict[str, Value])
     remove: Sequence[str] = ()
 
 
