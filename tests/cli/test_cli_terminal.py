@@ -30,7 +30,7 @@ COLUMNS, ROWS = 100, 30
 def terminal(sqlite_url: str, request: pytest.FixtureRequest) -> Iterator[Any]:
     """A game in a terminal of its own."""
     host: str = getattr(request, "param", "asyncio")
-    arguments = ["play", "demo", "--window", "300", "--store", sqlite_url, "--backend", host]
+    arguments = ["play", "demo", "--window", "3000", "--store", sqlite_url, "--backend", host]
     spawn: Any = pexpect.spawn
     child = spawn(
         sys.executable,
@@ -57,7 +57,7 @@ def test_a_game_is_played_on_a_terminal(terminal: Any, gamegirl: Command, sqlite
     terminal.send("\x7f\x7foor\r")
     terminal.expect("the window is open for")
     terminal.expect("Ana.*active.*Open the door")
-    terminal.expect(r"29\d\.\d s . 1 of 1 have chosen")
+    terminal.expect(r"29\d\d\.\d s . 1 of 1 have chosen")
     terminal.send("/crown ana\r")
     terminal.expect("👑 Ana wears the crown")
     terminal.expect("👑.*Ana.*active")
