@@ -1,0 +1,169 @@
+"""Where contestants meet: each in a process of its own, one at a time, round after round.
+
+The rounds are interleaved, so that whatever else the machine does hits all of them alike, and a
+ratio is taken within a round.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import IO
+
+import attrs
+
+from benchmarks._contest import (
+    UVLOOP,
+    Contestant,
+    Sample,
+    Site,
+    Variant,
+    Workload,
+    uninstalled,
+)
+from benchmarks._servers import find_redis_server, redis_server
+
+_ROOT = Path(__file__).resolve().parent.parent
+_STDERR_SHOWN = 2000
+_END_SECONDS = 2.0
+
+
+@attrs.frozen
+class Entrant:
+    """A contestant on one host."""
+
+    name: str
+    host: str
+
+
+@attrs.frozen
+class Contest:
+    """The samples of one variant of a workload.
+
+    Attributes:
+        samples: By entrant, one a round.
+        missing: Who didn't compete, and why.
+    """
+
+    workload: Workload
+    variant: Variant
+    samples: Mapping[Entrant, Sequence[Sample]]
+    missing: Mapping[Entrant, str]
+
+
+class Failed(Exception):
+    """A contestant's process ended before it should."""
+
+
+def hold(workload: Workload, variant: Variant, rounds: int, tell: Callable[[str], None]) -> Contest:
+    """Have all contestants of a workload compete in one variant."""
+    missing: dict[Entrant, str] = {}
+    samples: dict[Entrant, list[Sample]] = {}
+    if variant.aof and find_redis_server() is None:
+        everybody = {
+            Entrant(one.name, host): one for one in workload.contestants for host in one.hosts
+        }
+        return Contest(workload, variant, {}, dict.fromkeys(everybody, "there is no redis-server"))
+    with ExitStack() as stack:
+        server = redis_server(variant.aof) if variant.aof else nullcontext("")
+        url = stack.enter_context(server)
+        workers: dict[Entrant, _Worker] = {}
+        for number, (entrant, contestant) in enumerate(_entrants(workload)):
+            reason = contestant.missing() or (
+                uninstalled("uvloop")() if entrant.host == UVLOOP else None
+            )
+            if reason is not None:
+                missing[entrant] = reason
+                continue
+            tell(f"{workload.name}, {variant.name}: setting up {entrant.name} on {entrant.host}")
+            site = Site(
+                variant.name, entrant.host, workload.round_seconds, url and f"{url}{number}"
+            )
+            try:
+                workers[entrant] = stack.enter_context(_worker(workload, entrant, site))
+            except Failed as error:
+                missing[entrant] = str(error)
+        for round_number in range(rounds):
+            order = list(workers)
+            # Everybody comes first and last once, so that nobody has a better place.
+            turned = round_number % max(1, len(order))
+            for entrant in order[turned:] + order[:turned]:
+                tell(
+                    f"{workload.name}, {variant.name}: round {round_number + 1} of {rounds}: "
+                    f"{entrant.name} on {entrant.host}"
+                )
+                try:
+                    samples.setdefault(entrant, []).append(workers[entrant].run())
+                except Failed as error:
+                    missing[entrant] = str(error)
+                    samples.pop(entrant, None)
+                    del workers[entrant]
+    return Contest(workload, variant, samples, missing)
+
+
+def _entrants(workload: Workload) -> Iterator[tuple[Entrant, Contestant]]:
+    for contestant in workload.contestants:
+        for host in contestant.hosts:
+            yield Entrant(contestant.name, host), contestant
+
+
+class _Worker:
+    def __init__(self, process: subprocess.Popen[str], errors: IO[str]) -> None:
+        self._process = process
+        self._errors = errors
+
+    def wait_until_ready(self) -> None:
+        self._line()
+
+    def run(self) -> Sample:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            raise self._failed() from error
+        sample: dict[str, float] = json.loads(self._line())
+        return sample
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise self._failed()
+        return line
+
+    def _failed(self) -> Failed:
+        self._process.wait()
+        self._errors.seek(0)
+        shown = self._errors.read()[-_STDERR_SHOWN:].strip()
+        print(shown, file=sys.stderr)
+        return Failed(f"it failed: {shown.splitlines()[-1] if shown else self._process.returncode}")
+
+
+@contextmanager
+def _worker(workload: Workload, entrant: Entrant, site: Site) -> Generator[_Worker, None, None]:
+    request = json.dumps(
+        {"workload": workload.name, "contestant": entrant.name, "site": attrs.asdict(site)}
+    )
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks._worker", request],
+            cwd=_ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        try:
+            worker = _Worker(process, errors)
+            worker.wait_until_ready()
+            yield worker
+        finally:
+            # What it holds is thrown away with its server: nothing is worth an orderly end.
+            process.kill()
+            process.wait(_END_SECONDS)

@@ -1,0 +1,126 @@
+"""What is compared: workloads, their contestants, and the goals that ours must reach."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TypeAlias
+
+import attrs
+
+ASYNCIO = "asyncio"
+UVLOOP = "uvloop"
+TRIO = "trio"
+OWN = "own process"
+"""The host of a contestant that runs in no Python loop: its figure counts for every host."""
+
+Sample: TypeAlias = Mapping[str, float]
+"""The figures of one round, by name."""
+
+Measure: TypeAlias = Callable[[], Awaitable[Sample]]
+"""Runs one round."""
+
+
+@attrs.frozen
+class Site:
+    """Where a contestant competes.
+
+    Attributes:
+        variant: The workload's.
+        host: What runs its loop.
+        round_seconds: How long a round shall take, roughly.
+        redis: The URL of a server, with a database of its own; empty: the workload needs none.
+    """
+
+    variant: str
+    host: str
+    round_seconds: float
+    redis: str = ""
+
+
+def always_there() -> str | None:
+    return None
+
+
+@attrs.frozen
+class Contestant:
+    """One that can do the work.
+
+    Attributes:
+        name: As the results show it.
+        hosts: Where it runs.
+        enter: Sets it up, which isn't timed, and gives what runs a round.
+        missing: Why it can't compete on this machine; None: it can.
+    """
+
+    name: str
+    hosts: Sequence[str]
+    enter: Callable[[Site], AbstractAsyncContextManager[Measure]]
+    missing: Callable[[], str | None] = always_there
+
+
+@attrs.frozen
+class Goal:
+    """Ours shall be so many times as fast as a peer.
+
+    Attributes:
+        against: The peer's name.
+        at_least: The ratio.
+        on_trio: The ratio there, if another.
+    """
+
+    against: str
+    at_least: float
+    on_trio: float | None = None
+
+    def on(self, host: str) -> float:
+        return self.on_trio if host == TRIO and self.on_trio is not None else self.at_least
+
+
+@attrs.frozen
+class Variant:
+    """A form of a workload.
+
+    Attributes:
+        aof: `no` or `everysec`: it needs a Redis with such an append-only file; empty: it doesn't.
+    """
+
+    name: str
+    aof: str = ""
+
+
+@attrs.frozen
+class Workload:
+    """Something to do, and who does it; the first contestant is ours.
+
+    Attributes:
+        figure: The name of the figure that is compared; more of it is better.
+        unit: Its unit.
+        details: The names of other figures worth showing.
+    """
+
+    name: str
+    promise: str
+    figure: str
+    unit: str
+    variants: Sequence[Variant]
+    contestants: Sequence[Contestant]
+    goals: Sequence[Goal]
+    round_seconds: float
+    details: Sequence[str] = ()
+
+    def contestant(self, name: str) -> Contestant:
+        return next(one for one in self.contestants if one.name == name)
+
+    def variant(self, name: str) -> Variant:
+        return next(one for one in self.variants if one.name == name)
+
+
+def uninstalled(module: str) -> Callable[[], str | None]:
+    """Why a contestant that needs this module can't compete."""
+
+    def missing() -> str | None:
+        return None if importlib.util.find_spec(module) else f"{module} is not installed"
+
+    return missing

@@ -1,0 +1,183 @@
+"""The peer of W2: one lock a session, and after each press four writes, one after the other.
+
+This is how the replaced class saved, with all that can be done for it from outside: connections of
+its own for as many savers side by side as turn out to be best, and no pool in between.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import anyio
+import redis
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from benchmarks._contest import TRIO, Measure, Sample, Site
+from benchmarks._presses import (
+    CHANNELS,
+    CHOICE,
+    PLAYERS,
+    channel_name,
+    player_id,
+    player_name,
+    pressing,
+)
+
+_TTL_SECONDS = 14_400
+_CONNECTIONS = (1, 8, 32, 128)
+_TRIALS = 2
+_TRIAL_SECONDS = 0.25
+
+_Save = Callable[["Game"], Awaitable[None]]
+
+
+class Game:
+    """A session as plain data, with its lock."""
+
+    def __init__(self, channel: int) -> None:
+        self.lock = anyio.Lock(fast_acquire=True)
+        self.channel_id = channel_name(channel)
+        self.game_id = f"{channel:012x}"
+        self.pending: dict[str, str] = {}
+        self.players = {
+            player_id(player): {
+                "user_id": player_id(player),
+                "user_name": player_name(player),
+                "joined_turn": 0,
+                "last_active": time.time(),
+                "last_active_turn": 0,
+                "consecutive_skips": 0,
+            }
+            for player in range(PLAYERS)
+        }
+
+    def press(self, user_id: str) -> None:
+        self.players[user_id]["last_active"] = time.time()
+        self.players[user_id]["consecutive_skips"] = 0
+        self.pending[user_id] = CHOICE
+
+    def forms(self) -> tuple[str, str, dict[str, str]]:
+        """The JSON form, the index entry, the hash form."""
+        listed = {
+            "game_name": "Neon Catacombs",
+            "channel_id": self.channel_id,
+            "turn_number": 0,
+            "active": True,
+            "title_screen_url": "",
+        }
+        form = {**listed, "game_id": self.game_id, "crown_holder": None, "players": self.players}
+        fields = {
+            "game_id": self.game_id,
+            "game_name": "Neon Catacombs",
+            "channel_id": self.channel_id,
+            "active": "1",
+            "turn_number": "0",
+            "title_screen_url": "",
+            "crown_holder": "",
+            "players": json.dumps(self.players),
+            "pending_choices": json.dumps(self.pending),
+            "countdown_started": "1.0",
+        }
+        return json.dumps(form), json.dumps(listed), fields
+
+
+@asynccontextmanager
+async def sequential(site: Site) -> AsyncGenerator[Measure, None]:
+    """Gives the measure with the number of connections that was best in a short trial."""
+    games = [Game(channel) for channel in range(CHANNELS)]
+    best: tuple[float, int] = (0.0, 1)
+    for connections in _CONNECTIONS * _TRIALS:
+        async with _saver(site, connections) as save:
+            sample = await pressing(_press(games, save), _TRIAL_SECONDS)()
+        best = max(best, (sample["per_second"], connections))
+    async with _saver(site, best[1]) as save:
+        measure = pressing(_press(games, save), site.round_seconds)
+
+        async def with_connections() -> Sample:
+            return {**await measure(), "connections": float(best[1])}
+
+        yield with_connections
+
+
+def _press(games: Sequence[Game], save: _Save) -> Callable[[int, int], Awaitable[None]]:
+    async def press(channel: int, player: int) -> None:
+        game = games[channel]
+        async with game.lock:
+            game.press(player_id(player))
+            await save(game)
+
+    return press
+
+
+@asynccontextmanager
+async def _saver(site: Site, connections: int) -> AsyncGenerator[_Save, None]:
+    make = _threaded if site.host == TRIO else _native
+    async with make(site.redis, connections) as save:
+        yield save
+
+
+@asynccontextmanager
+async def _native(url: str, connections: int) -> AsyncGenerator[_Save, None]:
+    """By redis.asyncio."""
+    limiter = anyio.Semaphore(connections, fast_acquire=True)
+    async with AsyncExitStack() as stack:
+        free: list[Any] = []
+        for _ in range(connections):
+            client: Any = redis.asyncio.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
+                url, single_connection_client=True, retry=Retry(NoBackoff(), 0)
+            )
+            free.append(await stack.enter_async_context(client))
+
+        async def save(game: Game) -> None:
+            async with limiter:
+                client = free.pop()
+                try:
+                    text, entry, fields = game.forms()
+                    key = f"sg:game_session:{game.channel_id}"
+                    await client.set(f"game:session:{game.channel_id}", text)
+                    await client.hset("game:index", game.game_id, entry)
+                    await client.hset(key, mapping=fields)
+                    await client.expire(key, _TTL_SECONDS)
+                finally:
+                    free.append(client)
+
+        yield save
+
+
+@asynccontextmanager
+async def _threaded(url: str, connections: int) -> AsyncGenerator[_Save, None]:
+    """By the synchronous client, one change of threads a save: redis.asyncio knows no trio."""
+    limiter = anyio.CapacityLimiter(connections)
+    async with AsyncExitStack() as stack:
+        free: list[Any] = []
+        for _ in range(connections):
+            client: Any = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
+                url, single_connection_client=True, retry=Retry(NoBackoff(), 0)
+            )
+            free.append(stack.enter_context(client))
+
+        def write(client: Any, game: Game) -> None:
+            text, entry, fields = game.forms()
+            key = f"sg:game_session:{game.channel_id}"
+            client.set(f"game:session:{game.channel_id}", text)
+            client.hset("game:index", game.game_id, entry)
+            client.hset(key, mapping=fields)
+            client.expire(key, _TTL_SECONDS)
+
+        def save_in_thread(game: Game) -> None:
+            client = free.pop()
+            try:
+                write(client, game)
+            finally:
+                free.append(client)
+
+        async def save(game: Game) -> None:
+            await anyio.to_thread.run_sync(save_in_thread, game, limiter=limiter)
+
+        yield save

@@ -1,0 +1,102 @@
+"""W1: ask an idle actor with a trivial behaviour, yielding to the loop included."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import TypeAlias
+
+import attrs
+
+from benchmarks import _mailboxes
+from benchmarks._contest import (
+    ASYNCIO,
+    OWN,
+    TRIO,
+    UVLOOP,
+    Contestant,
+    Goal,
+    Measure,
+    Site,
+    Variant,
+    Workload,
+    uninstalled,
+)
+from benchmarks._pace import asking
+from gamegirl.actors import ActorRef, Behaviour, Decision
+from gamegirl.codec import JsonCodec
+from gamegirl.supervisor import Supervisor
+
+_ONE = "1 caller on 1 actor"
+_MANY = "1,000 callers on 1,000 actors"
+_ACTORS = {_ONE: 1, _MANY: 1000}
+
+_Enter: TypeAlias = Callable[[Site, int], AbstractAsyncContextManager[Measure]]
+
+
+@attrs.define
+class EchoState:
+    actor_id: str
+
+
+class Echo(Behaviour[EchoState]):
+    """Answers what it was asked."""
+
+    kind = "echo"
+    codec = JsonCodec(EchoState)
+
+    def initial(self, actor_id: str) -> EchoState:
+        return EchoState(actor_id)
+
+    def handle(self, state: EchoState, message: int, now: float) -> Decision:
+        return Decision(message)
+
+
+@asynccontextmanager
+async def _gamegirl(site: Site, actors: int) -> AsyncGenerator[Measure, None]:
+    async with Supervisor("memory://", behaviours=[Echo()]) as supervisor:
+        references = [supervisor.actor(Echo.kind, str(index)) for index in range(actors)]
+        for reference in references:
+            await reference.ask(1)
+
+        async def ask(reference: ActorRef, count: int) -> None:
+            for _ in range(count):
+                await reference.ask(1)
+
+        callers = [partial(ask, reference) for reference in references]
+        yield asking(callers, site.round_seconds)
+
+
+def _sized(enter: _Enter) -> Callable[[Site], AbstractAsyncContextManager[Measure]]:
+    return lambda site: enter(site, _ACTORS[site.variant])
+
+
+_LOOPS = (ASYNCIO, UVLOOP, TRIO)
+
+W1 = Workload(
+    name="W1",
+    promise="ask on an idle actor",
+    figure="per_second",
+    unit="asks/s",
+    variants=(Variant(_ONE), Variant(_MANY)),
+    contestants=(
+        Contestant("gamegirl", _LOOPS, _sized(_gamegirl)),
+        Contestant(
+            "Erlang gen_server:call, 1 scheduler",
+            (OWN,),
+            _sized(_mailboxes.erlang),
+            _mailboxes.no_erlang,
+        ),
+        Contestant("task and queue", _LOOPS, _sized(_mailboxes.task_and_queue)),
+        Contestant("Pykka", (OWN,), _sized(_mailboxes.pykka), uninstalled("pykka")),
+        Contestant("xoscar", (ASYNCIO,), _sized(_mailboxes.xoscar), uninstalled("xoscar")),
+    ),
+    goals=(
+        Goal("Erlang gen_server:call, 1 scheduler", 1.0),
+        Goal("task and queue", 10.0),
+        Goal("Pykka", 50.0),
+        Goal("xoscar", 50.0),
+    ),
+    round_seconds=0.3,
+)

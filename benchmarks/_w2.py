@@ -1,0 +1,96 @@
+"""W2: acknowledged durable presses, 1,000 callers on 10,000 live channels, on a real Redis.
+
+All channels have a running game with four players and an open window; the callers press until the
+round is over. Windows open and close in W3.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from benchmarks._contest import (
+    ASYNCIO,
+    OWN,
+    TRIO,
+    UVLOOP,
+    Contestant,
+    Goal,
+    Measure,
+    Sample,
+    Site,
+    Variant,
+    Workload,
+)
+from benchmarks._limit import limit, no_redis_benchmark
+from benchmarks._presses import (
+    CHANNELS,
+    CHOICE,
+    PLAYERS,
+    channel_name,
+    player_id,
+    player_name,
+    pressing,
+)
+from benchmarks._sequential import sequential
+from benchmarks._servers import script_calls
+from gamegirl.supervisor import Settings, Supervisor
+
+_LOOPS = (ASYNCIO, UVLOOP, TRIO)
+_BOOTING = 500
+"""So many channels are got ready side by side."""
+
+
+@asynccontextmanager
+async def _gamegirl(site: Site) -> AsyncGenerator[Measure, None]:
+    async with Supervisor(site.redis, settings=Settings(window_seconds=3600.0)) as supervisor:
+
+        async def press(channel: int, player: int) -> None:
+            session = supervisor.session(channel_name(channel))
+            await session.press(player_id(player), player_name(player), CHOICE)
+
+        async def make_ready(channels: range) -> None:
+            for channel in channels:
+                await supervisor.session(channel_name(channel)).boot("Neon Catacombs")
+                async with anyio.create_task_group() as tasks:
+                    for player in range(PLAYERS):
+                        tasks.start_soon(press, channel, player)
+
+        gc.disable()  # It takes half of the set-up, and has nothing to find.
+        async with anyio.create_task_group() as tasks:
+            for first in range(_BOOTING):
+                tasks.start_soon(make_ready, range(first, CHANNELS, _BOOTING))
+        gc.enable()
+        gc.collect()
+        measure = pressing(press, site.round_seconds)
+
+        async def with_calls() -> Sample:
+            before = await anyio.to_thread.run_sync(script_calls, site.redis)
+            sample = await measure()
+            calls = await anyio.to_thread.run_sync(script_calls, site.redis) - before
+            return {**sample, "calls_per_press": calls / sample["presses"]}
+
+        yield with_calls
+
+
+W2 = Workload(
+    name="W2",
+    promise="acknowledged durable presses, 1,000 callers on 10,000 channels",
+    figure="per_second",
+    unit="presses/s",
+    variants=(Variant("AOF off", aof="no"), Variant("AOF everysec", aof="everysec")),
+    contestants=(
+        Contestant("gamegirl", _LOOPS, _gamegirl),
+        Contestant("a lock and 4 sequential writes", _LOOPS, sequential),
+        Contestant("redis-benchmark -P 64", (OWN,), limit, no_redis_benchmark),
+    ),
+    goals=(
+        Goal("a lock and 4 sequential writes", 10.0, on_trio=8.0),
+        Goal("redis-benchmark -P 64", 0.3),
+    ),
+    round_seconds=0.8,
+    details=("p50_ms", "p99_ms", "calls_per_press", "connections"),
+)
