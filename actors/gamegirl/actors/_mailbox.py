@@ -31,10 +31,12 @@ class Envelope:
         counted: It counts in the mailbox.
         handled: The behaviour has decided about it; the answer may still wait for a commit.
         done: It is answered: `error` or else `reply` is the answer.
+        abandoned: Its caller was cancelled.
         signal: Set when it is answered, if somebody waits.
     """
 
     __slots__ = (
+        "abandoned",
         "counted",
         "done",
         "error",
@@ -57,6 +59,7 @@ class Envelope:
         self.counted = False
         self.handled = False
         self.done = False
+        self.abandoned = False
         self.reply: Any = None
         self.error: BaseException | None = None
         self.signal: Signal | None = None

@@ -56,13 +56,13 @@ class Activator:
     def request(self, cell: Cell, delay: float = 0.0) -> None:
         """Claim the actor, after a while."""
         if delay > 0:
-            self._timers.add(self._clock.now() + delay, self._due, cell)
+            self._timers.after(delay, self._due, cell)
         else:
             self._due(cell, self._clock.now())
 
     def _due(self, cell: Cell, _: float) -> None:
         if _claimable(cell):
-            cell.busy().claim_since = self._clock.now()
+            cell.busy().claim_since = self._clock.monotonic()
             self._wanted[cell] = None
             self._any.set()
 
@@ -83,21 +83,23 @@ class Activator:
                 await self._claim(batch)
 
     async def _claim(self, batch: Sequence[Cell]) -> None:
-        claims = [
-            Claim(
-                cell.key,
-                ()
-                if cell.status is Status.REWRITING
-                else tuple(cell.behaviour.keys(cell.key.actor_id)),
-                f"{self._engine.random.getrandbits(64):016x}",
-            )
-            for cell in batch
-        ]
+        claims: dict[Cell, Claim] = {}
+        for cell in batch:
+            try:
+                rewriting = cell.status is Status.REWRITING
+                keys = () if rewriting else tuple(cell.behaviour.keys(cell.key.actor_id))
+            except Exception as error:  # noqa: BLE001 - reported as a crash
+                self._engine.life.crashed(cell, "keys", error, traceback.format_exc())
+                continue
+            nonce = f"{self._engine.random.getrandbits(64):016x}"
+            claims[cell] = Claim(cell.key, keys, nonce)
+        if not claims:
+            return
         try:
-            results = await self._store.claim(claims)
+            results = await self._store.claim(tuple(claims.values()))
             pause = self._clock.now()
             more: list[tuple[Cell, Claimed, NeedsMore]] = []
-            for cell, result in zip(batch, results, strict=True):
+            for cell, result in zip(claims, results, strict=True):
                 if isinstance(result, Broken):
                     self._engine.life.unclaimable(cell, result.reason)
                     continue
@@ -142,26 +144,26 @@ class Activator:
             return None
         queue = cell.busy().queue
         now = min(self._clock.now(), queue[0].stamp) if queue else self._clock.now()
-        keys = cell.behaviour.keys(cell.key.actor_id)
         try:
             restored: Restored[Any] | NeedsMore = cell.behaviour.restore(
                 cell.key.actor_id, stored, now
             )
+            if isinstance(restored, NeedsMore):
+                return restored
+            if not isinstance(restored, Restored):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"restore() returned {restored!r:.100}, expected Restored")
+            engine.life.restored(cell, claimed, restored)
         except CodecError as error:
+            keys = cell.behaviour.keys(cell.key.actor_id)
             copies = [
                 Quarantined(key, raw(value), str(error))
                 for key, value in zip(keys, stored, strict=False)
                 if value is not None
             ]
             engine.life.unusable(cell, claimed, Restored(None, quarantined=copies), str(error))
-            return None
         except Exception as error:  # noqa: BLE001 - reported as a crash
             cell.owner, cell.revision = claimed.owner, claimed.revision
             engine.life.crashed(cell, "restore", error, traceback.format_exc())
-            return None
-        if isinstance(restored, NeedsMore):
-            return restored
-        engine.life.restored(cell, claimed, restored)
         return None
 
     def _rewrite(self, cell: Cell, claimed: Claimed) -> None:

@@ -49,7 +49,6 @@ class PendingCommit:
         effects: Happen once it is committed.
         envelopes: Are answered, or settled if they were answered before, once it is committed.
         due: The actor's entry of the due index.
-        since: When its first message was handled, epoch seconds.
         sealed: Takes no more writes.
         urgent: Somebody waits for it, so it doesn't wait for company.
         release: Gives up ownership.
@@ -68,18 +67,16 @@ class PendingCommit:
         "sealed",
         "sent",
         "settled",
-        "since",
         "urgent",
         "writes",
     )
 
-    def __init__(self, since: float) -> None:
+    def __init__(self) -> None:
         self.writes: list[Write] = []
         self.requires: Sequence[Require] = ()
         self.effects: list[Effect] = []
         self.envelopes: list[Envelope] = []
         self.due: float | None = KEEP_DUE
-        self.since = since
         self.sealed = False
         self.urgent = False
         self.release = False
@@ -96,11 +93,10 @@ class Backlog(Mailbox):
         blocked: No message is handled before the last commit is settled.
         overdue: The store has taken too long over a commit: nothing new runs.
         swept: The due index led here.
-        claim_since: Since when a claim is wanted, epoch seconds; None: none is.
-        started: It was live before (so this is a restart).
+        claim_since: Since when a claim is wanted, monotonic seconds; None: none is.
     """
 
-    __slots__ = ("blocked", "claim_since", "commits", "overdue", "started", "swept")
+    __slots__ = ("blocked", "claim_since", "commits", "overdue", "swept")
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +105,6 @@ class Backlog(Mailbox):
         self.overdue = False
         self.swept = False
         self.claim_since: float | None = None
-        self.started = False
 
     @property
     def empty(self) -> bool:
@@ -132,6 +127,7 @@ class Cell:
         last_used: When a message was last handled, epoch seconds.
         backlog: None when it is idle.
         reason: Why it is quarantined or failed, for its callers.
+        started: It was live before, so that the next claim is a restart.
     """
 
     __slots__ = (
@@ -143,6 +139,7 @@ class Cell:
         "owner",
         "reason",
         "revision",
+        "started",
         "state",
         "status",
         "wake_at",
@@ -160,6 +157,7 @@ class Cell:
         self.last_used = 0.0
         self.backlog: Backlog | None = None
         self.reason: Exception | None = None
+        self.started = False
 
     @property
     def name(self) -> str:

@@ -33,6 +33,14 @@ class Clock:
         """Epoch seconds."""
         return self._monotonic() + self._offset
 
+    def monotonic(self) -> float:
+        """Seconds for durations: `adjust` doesn't move it."""
+        return self._monotonic()
+
+    def monotonic_at(self, when: float) -> float:
+        """What `monotonic` will say at `when`, in epoch seconds."""
+        return when - self._offset
+
     def drift(self) -> float:
         """How far the wall clock is ahead of this one, in seconds."""
         return self._wall() - self.now()

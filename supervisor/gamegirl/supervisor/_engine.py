@@ -11,10 +11,12 @@ commits, the activator for claims, the timers) calls back with what came of it.
 
 from __future__ import annotations
 
+import math
 import random
+import re
 import traceback
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
 
 import anyio
 
@@ -46,6 +48,11 @@ from gamegirl.supervisor.stores import ActorKey
 _SLICE = 64
 """So many queued messages of one actor are handled before others get a turn on the loop."""
 
+_KIND = re.compile(r"[A-Za-z0-9_-]{1,50}")
+
+Times: TypeAlias = "tuple[float | None, float | None]"
+"""When an actor wants to be woken, and from when on it is due; epoch seconds."""
+
 
 class Engine:
     """All actors of one supervisor, and the messages to them.
@@ -59,6 +66,7 @@ class Engine:
         performer: Who does their slow work.
         roles: The registered behaviours by kind.
         handled: So many messages were handled.
+        closing: While draining: what those get who still wait.
     """
 
     claims: Claims
@@ -82,11 +90,16 @@ class Engine:
         self.timers = timers
         self.roles: dict[str, Role] = {}
         for behaviour in behaviours:
+            if not _KIND.fullmatch(behaviour.kind):
+                raise InvalidInputError(
+                    f"a behaviour's kind is 1 to 50 of A-Z a-z 0-9 _ -, not {behaviour.kind!r}"
+                )
             if behaviour.kind in self.roles:
                 raise InvalidInputError(f"two behaviours of the kind {behaviour.kind!r}")
             self.roles[behaviour.kind] = Role(behaviour)
         self.life = Lifecycle(self)
         self.settlement = Settlement(self)
+        self.closing: Callable[[Fate], Exception] | None = None
         self.handled = 0
         self._share = max(1, int(settings.mailbox_max * settings.mailbox_share))
         self._gated = settings.durability is Durability.COMMITTED
@@ -136,7 +149,7 @@ class Engine:
             if backlog.overdue:
                 repeats = cell.state is not None and cell.behaviour.repeats(
                     cell.state, envelope.message
-                )
+                )  # If this raises, its caller gets it, and nothing has happened.
                 if not repeats:
                     raise self.settlement.unavailable(cell, Fate.NOT_EXECUTED)
             if not cell.behaviour.passes_capacity(envelope.message):
@@ -163,6 +176,7 @@ class Engine:
 
     def abandon(self, key: ActorKey, envelope: Envelope) -> None:
         """The caller was cancelled: a message that only waits for `Later` is of no use any more."""
+        envelope.abandoned = True
         cell = self.find(key.kind, key.actor_id)
         backlog = cell.backlog if cell is not None else None
         if cell is not None and backlog is not None and envelope in backlog.waiting:
@@ -171,36 +185,59 @@ class Engine:
             cell.rest()
 
     def handle(self, cell: Cell, envelope: Envelope) -> None:
+        """Have the behaviour decide about a message, and see to what it decided."""
         self.handled += 1
         cell.last_used = envelope.stamp
         try:
             decision = cell.behaviour.handle(cell.state, envelope.message, envelope.stamp)
+            if not isinstance(decision, Decision):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"handle() returned {decision!r:.100}, expected a Decision")
+            times = self.times(cell)
         except BaseException as error:
             self.life.crash(cell, envelope.message, error, traceback.format_exc(), envelope)
             if not isinstance(error, Exception):
                 raise
             return
-        self.apply(cell, envelope, decision)
+        try:
+            self.apply(cell, envelope, decision, times)
+        except BaseException as error:
+            # Ours, not the behaviour's: the supervisor is about to break, but no caller hangs.
+            envelope.answer(error=error)
+            raise
 
-    def apply(self, cell: Cell, envelope: Envelope, decision: Decision) -> None:
+    def times(self, cell: Cell) -> Times | None:
+        """When the actor wants to be woken and is due; None if its kind never does.
+
+        Raises:
+            Exception: What the behaviour raises, or that it gave something else than a time.
+        """
+        if not self.roles[cell.key.kind].timed:
+            return None
+        behaviour, state = cell.behaviour, cell.state
+        times = behaviour.wake_at(state), behaviour.due_at(state)
+        for time in times:
+            if time is not None and not 0 <= time < math.inf:
+                raise ValueError(f"wake_at() or due_at() gave {time!r}, expected epoch seconds")
+        return times
+
+    def apply(
+        self, cell: Cell, envelope: Envelope, decision: Decision, times: Times | None
+    ) -> None:
+        """See to a decision: its writes, its answer, its timers and its effects."""
         envelope.handled = True
-        reply = decision.reply
+        commits = cell.backlog.commits if cell.backlog is not None else ()
         gate: PendingCommit | None = None
         urgent = True
         if decision.writes or decision.requires:
             urgent = self._gated or any(type(write) is not PatchHash for write in decision.writes)
             gate = self._join_commit(cell, decision, urgent=urgent)
-        elif self._gated and cell.backlog is not None and cell.backlog.commits:
-            gate = cell.backlog.commits[-1]
-        if self.roles[cell.key.kind].timed:
-            self._rearm(cell)
+        elif commits and (self._gated or any(commit.urgent for commit in commits)):
+            gate = commits[-1]
+        if times is not None:
+            self._rearm(cell, *times)
+        reply = decision.reply
         if type(reply) is Later and decision.error is None:
-            envelope.message = reply.message
-            envelope.handled = False
-            backlog = cell.busy()
-            backlog.waiting.append(envelope)
-            if not envelope.counted:
-                backlog.count(envelope)
+            self._postpone(cell, envelope, reply)
         else:
             envelope.reply = reply
             envelope.error = decision.error
@@ -220,12 +257,28 @@ class Engine:
                 self.perform(cell, decision.effects)
         cell.rest()
 
+    def _postpone(self, cell: Cell, envelope: Envelope, later: Later) -> None:
+        """Keep a message until the actor wakes its waiters; outages and capacity don't end it."""
+        backlog = cell.busy()
+        envelope.message = later.message
+        envelope.handled = False
+        envelope.internal = True
+        if self.closing is not None:
+            envelope.answer(error=self.closing(Fate.NOT_EXECUTED))
+        if envelope.done or envelope.abandoned:
+            backlog.settle(envelope)
+            return
+        backlog.waiting.append(envelope)
+        if not envelope.counted:
+            backlog.count(envelope)
+
     def _join_commit(self, cell: Cell, decision: Decision, *, urgent: bool) -> PendingCommit:
         backlog = cell.busy()
         commit = backlog.commits[-1] if backlog.commits else None
         if commit is None or commit.sealed or commit.sent is not None or decision.requires:
             commit = self.new_commit(cell)
         commit.writes.extend(decision.writes)
+        commit.urgent = commit.urgent or urgent
         if decision.requires:
             commit.requires = decision.requires
             commit.sealed = True
@@ -234,18 +287,16 @@ class Engine:
         return commit
 
     def new_commit(self, cell: Cell) -> PendingCommit:
-        commit = PendingCommit(self.clock.now())
+        commit = PendingCommit()
         cell.busy().commits.append(commit)
         self.watch.add(cell, commit)
         return commit
 
-    def _rearm(self, cell: Cell) -> None:
-        wake = cell.behaviour.wake_at(cell.state)
+    def _rearm(self, cell: Cell, wake: float | None, due: float | None) -> None:
         if wake != cell.wake_at:
             cell.wake_at = wake
             if wake is not None:
-                self.timers.add(wake, self._fire, cell)
-        due = cell.behaviour.due_at(cell.state)
+                self.timers.add(wake, self.fire, cell)
         if due != cell.due:
             cell.due = due
             backlog = cell.busy()
@@ -255,7 +306,16 @@ class Engine:
                 self.commits.add(cell, urgent=True)
             commit.due = due
 
-    def _fire(self, cell: Cell, when: float) -> None:
+    def obsolete(self, call: object, subject: object, when: float) -> bool:
+        """Whether a timer calls for nothing any more."""
+        return call == self.fire and (
+            not isinstance(subject, Cell)
+            or subject.status is Status.GONE
+            or subject.wake_at != when
+        )
+
+    def fire(self, cell: Cell, when: float) -> None:
+        """An actor's timer has come."""
         if cell.wake_at == when and cell.status is Status.LIVE:
             self.send(cell, Woken())
 
@@ -263,6 +323,10 @@ class Engine:
         for effect in effects:
             if isinstance(effect, Emit):
                 self.hub.publish(effect.event)
+            elif isinstance(effect, Cancel):
+                self.performer.cancel(cell, effect.key)
+            elif cell.status is not Status.LIVE:
+                continue  # Whoever restores it sees to its work and its waiters.
             elif isinstance(effect, Perform):
                 self.performer.start(
                     cell,
@@ -270,8 +334,6 @@ class Engine:
                     effect.work,
                     effect.delay_seconds * self.random.uniform(0.5, 1.0),
                 )
-            elif isinstance(effect, Cancel):
-                self.performer.cancel(cell, effect.key)
             else:
                 self.wake_waiters(cell)
 
@@ -284,7 +346,7 @@ class Engine:
         for envelope in waiting:
             envelope.stamp = now
         backlog.queue.extend(waiting)
-        self.timers.add(now, self._resume, cell)
+        self.timers.after(0.0, self._resume, cell)
 
     def _resume(self, cell: Cell, _: float) -> None:
         if cell.status is Status.LIVE:
@@ -303,7 +365,7 @@ class Engine:
             and not backlog.overdue
         ):
             if self.handled >= limit:
-                self.timers.add(self.clock.now(), self._resume, cell)
+                self.timers.after(0.0, self._resume, cell)
                 return
             envelope = backlog.queue.popleft()
             if envelope.done:
@@ -319,11 +381,16 @@ class Engine:
             backlog = cell.backlog
             for envelope in backlog.queue if backlog is not None else ():
                 envelope.stamp += seconds
+            cell.last_used += seconds
             if cell.status is Status.LIVE and cell.wake_at is not None:
-                writes = cell.behaviour.shifted(cell.state, seconds)
-                envelope = Envelope(None, self.clock.now(), internal=True)
-                self.apply(cell, envelope, Decision(writes=writes))
-        self.timers.moved()
+                try:
+                    decision = Decision(writes=cell.behaviour.shifted(cell.state, seconds))
+                    times = self.times(cell)
+                except Exception as error:  # noqa: BLE001 - reported as a crash
+                    self.life.crashed(cell, "shifted", error, traceback.format_exc())
+                else:
+                    envelope = Envelope(None, self.clock.now(), internal=True)
+                    self.apply(cell, envelope, decision, times)
 
     def change_signal(self, key: ActorKey) -> anyio.Event:
         """Is set at the actor's next committed change."""

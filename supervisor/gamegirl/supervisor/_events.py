@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from weakref import WeakSet
 
 import anyio
 import attrs
@@ -225,18 +226,18 @@ class EventHub:
     def __init__(self, most: int, listener: Callable[[object], None]) -> None:
         self._most = most
         self._listener = listener
-        self._streams: list[EventStream] = []
+        # Weakly: whoever drops its stream without closing it is no observer any more.
+        self._streams: WeakSet[EventStream] = WeakSet()
 
     def stream(self) -> EventStream:
         """A new observer's stream."""
         stream = EventStream(self, self._most)
-        self._streams.append(stream)
+        self._streams.add(stream)
         return stream
 
     def leave(self, stream: EventStream) -> None:
         """The observer wants no more."""
-        if stream in self._streams:
-            self._streams.remove(stream)
+        self._streams.discard(stream)
 
     def publish(self, event: object) -> None:
         """Tell everybody."""

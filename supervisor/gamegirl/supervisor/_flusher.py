@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import anyio
 from anyio.lowlevel import checkpoint
 
-from gamegirl.actors import PatchHash, StoreUnavailableError, Write
+from gamegirl.actors import Fate, PatchHash, StoreUnavailableError, Write
 from gamegirl.supervisor._cell import Cell, PendingCommit, Status
 from gamegirl.supervisor._clock import Clock
 from gamegirl.supervisor._engine import Engine
@@ -64,7 +64,7 @@ class Flusher:
         elif cell in self._patient:
             return
         else:
-            self._patient[cell] = self._clock.now() + self._flush_seconds
+            self._patient[cell] = self._clock.monotonic() + self._flush_seconds
         self._wanted.set()
 
     @property
@@ -88,7 +88,7 @@ class Flusher:
                 continue
             self._wanted = anyio.Event()
             if self._patient:
-                wait = next(iter(self._patient.values())) - self._clock.now()
+                wait = next(iter(self._patient.values())) - self._clock.monotonic()
                 with anyio.move_on_after(max(0.0, wait)):
                     await self._wanted.wait()
             else:
@@ -96,7 +96,7 @@ class Flusher:
             await checkpoint()  # Whoever is about to run may still join the batch.
 
     def _take(self) -> list[Cell]:
-        now = self._clock.now()
+        now = self._clock.monotonic()
         patient = self._patient
         while patient:
             cell, when = next(iter(patient.items()))
@@ -147,7 +147,7 @@ class Flusher:
             outcomes = await self._store.commit(commits)
         except StoreUnavailableError as error:
             for _, commit in pending:
-                commit.doubtful = True
+                commit.doubtful = commit.doubtful or error.fate is Fate.IN_DOUBT
             if self._failures == 0:
                 self._engine.hub.publish(StoreLost(str(error)))
             self._failures += 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
+import anyio
 import attrs
 
 from gamegirl.actors import (
@@ -18,10 +20,14 @@ from gamegirl.actors import (
 from gamegirl.actors import Stored as StoredValue
 from gamegirl.actors.session._keys import INDEX_KEY, game_key, hash_key, json_key
 from gamegirl.codec import HashCodec, InvalidIdError, JsonCodec, unescape_id
-from gamegirl.supervisor.stores import ActorKey, Claim, Claimed, Commit, Done, Store
+from gamegirl.supervisor.stores import ActorKey, Claim, Claimed, Commit, Done, Outcome, Store
 
 _GAME_PREFIX = game_key("")
 _CHANNEL_HOLDER = "channel:"
+
+_TRIES = 5
+_RETRY_SECONDS = 0.05
+"""A commit whose answer was lost is sent again so often, and so much later."""
 
 
 @attrs.frozen
@@ -171,26 +177,32 @@ class Games:
         actor = ActorKey("game", game_id)
         (claimed,) = await self._store.claim([Claim(actor, (), self._nonce())])
         if not isinstance(claimed, Claimed):
-            raise StoreUnavailableError(
-                f"game {game_id!r} is being forgotten by another process; look again"
-            )
-        (outcome,) = await self._store.commit(
-            [
-                Commit(
-                    actor,
-                    claimed.owner,
-                    claimed.revision + 1,
-                    self._nonce(),
-                    writes=(Drop(game_key(game_id)), PatchHash(INDEX_KEY, remove=(game_id,))),
-                    requires=(
-                        Require(game_key(game_id), "holder", holder, _active(game_id, "a channel")),
-                    ),
-                    release=True,
-                )
-            ]
+            raise GameActiveError(f"game {game_id!r} is being forgotten by another process")
+        taken = _active(game_id, "a channel that took it just now")
+        forget = Commit(
+            actor,
+            claimed.owner,
+            claimed.revision + 1,
+            self._nonce(),
+            writes=(Drop(game_key(game_id)), PatchHash(INDEX_KEY, remove=(game_id,))),
+            requires=(Require(game_key(game_id), "holder", holder, taken),),
+            release=True,
         )
+        outcome = await self._settle(forget)
         if not isinstance(outcome, Done):
-            raise _active(game_id, "a channel that took it just now")
+            # Nothing was forgotten; its fence must not stay ours, or nobody else could.
+            await self._settle(
+                attrs.evolve(forget, commit_id=self._nonce(), writes=(), requires=())
+            )
+            raise taken
+
+    async def _settle(self, commit: Commit) -> Outcome:
+        """Send a commit; again, unchanged, if the answer was lost."""
+        for _ in range(_TRIES - 1):
+            with suppress(StoreUnavailableError):
+                return (await self._store.commit([commit]))[0]
+            await anyio.sleep(_RETRY_SECONDS)
+        return (await self._store.commit([commit]))[0]
 
 
 def _active(game_id: str, channel_id: str) -> GameActiveError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from contextlib import suppress
 
 import anyio
@@ -22,6 +23,9 @@ _RENEWALS = 3
 
 _TAKEOVER_SECONDS = 0.005
 """So long after a lease has run out a claim is tried: servers round."""
+
+_LOOK_SECONDS = 0.03
+"""So long after somebody else's window should have closed it is looked whether its owner lives."""
 
 _DRIFT_SECONDS = 1.0
 """The wall clock may be so far off before the runtime follows it."""
@@ -50,6 +54,7 @@ class Keeper:
         self._clock = clock
         self._timers = timers
         self._flusher = flusher
+        self._next = settings.sweep_seconds
 
     async def renew(self) -> None:
         """Renew the lease until cancelled. Losing it stops nobody: commits are fenced."""
@@ -70,12 +75,16 @@ class Keeper:
                 if not blind:
                     self._engine.hub.publish(SweepFailed(str(error)))
                 blind = True
-            await anyio.sleep(self._settings.sweep_seconds)
+            await anyio.sleep(self._next)
 
     async def _sweep(self) -> None:
         horizon = 1.25 * self._settings.sweep_seconds
         now = self._clock.now()
+        self._next = self._settings.sweep_seconds
         for position, due in enumerate(await self._store.due(now + horizon)):
+            if due.at > now and due.lease_seconds > 0:
+                # Somebody's window closes soon: look again then, in case nobody's is by then.
+                self._next = min(self._next, max(due.at - now, 0.0) + _LOOK_SECONDS)
             if due.actor.kind in self._engine.roles and due.lease_seconds <= horizon:
                 if due.lease_seconds <= 0:
                     self._take_over(due.actor, now)
@@ -99,12 +108,22 @@ class Keeper:
             if abs(drift) > _DRIFT_SECONDS:
                 self._engine.move_clock(drift)
                 self._engine.hub.publish(ClockMoved(drift))
+            self._timers.prune(self._engine.obsolete)
             oldest = self._clock.now() - self._settings.idle_seconds
             for position, cell in enumerate(tuple(self._engine.cells())):
-                if cell.last_used < oldest and self._engine.life.idle(cell):
-                    self._engine.life.release(cell)
+                if cell.last_used < oldest:
+                    self._release_if_idle(cell)
                 if position % _SLICE == _SLICE - 1:
                     await checkpoint()
+
+    def _release_if_idle(self, cell: Cell) -> None:
+        try:
+            idle = self._engine.life.idle(cell)
+        except Exception as error:  # noqa: BLE001 - reported as a crash
+            self._engine.life.crashed(cell, "may_release", error, traceback.format_exc())
+        else:
+            if idle:
+                self._engine.life.release(cell)
 
     async def verify(self) -> None:
         """After each loss of the store compare all live actors with their fences."""
@@ -116,13 +135,16 @@ class Keeper:
                 await self._verify(live[start : start + _FENCES])
 
     async def _verify(self, cells: list[Cell]) -> None:
+        before = [(cell.owner, cell.revision) for cell in cells]
         try:
             fences = await self._store.read([cell.key.fence for cell in cells])
         except StoreUnavailableError:
             self._flusher.returned.set()
             await anyio.sleep(self._settings.sweep_seconds)
             return
-        for cell, fence in zip(cells, fences, strict=True):
+        for cell, known, fence in zip(cells, before, fences, strict=True):
+            if known != (cell.owner, cell.revision):
+                continue  # A commit or a claim went through meanwhile: the store is as we think.
             if isinstance(fence, dict):
                 owner = fence.get(b"owner", b"").decode()
                 revision = fence.get(b"rev", b"")

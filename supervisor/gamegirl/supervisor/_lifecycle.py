@@ -95,14 +95,13 @@ class Lifecycle:
         cells = self._engine.roles[cell.key.kind].cells
         if cells.get(cell.key.actor_id) is cell:
             del cells[cell.key.actor_id]
-        self._engine.changed(cell)
 
     def restored(self, cell: Cell, claimed: Claimed, restored: Restored[Any]) -> None:
         """The actor is claimed and its state made: let it go on."""
         backlog = cell.busy()
-        restart = backlog.started
+        restart = cell.started
         backlog.claim_since = None
-        backlog.started = True
+        cell.started = True
         cell.state = restored.state
         cell.owner = claimed.owner
         cell.revision = claimed.revision
@@ -124,7 +123,7 @@ class Lifecycle:
             ActorRestored(kind, actor_id, restored.source, claimed.previous or "", restart)
         )
         envelope = Envelope(None, self._engine.clock.now(), internal=True)
-        self._engine.apply(cell, envelope, decision)
+        self._engine.apply(cell, envelope, decision, self._engine.times(cell))
         self._engine.wake_waiters(cell)
         self._engine.proceed(cell)
 
@@ -158,7 +157,7 @@ class Lifecycle:
 
     def owned_elsewhere(self, cell: Cell, owner: str) -> None:
         """The claim was refused: another live process owns the actor."""
-        if cell.busy().started:
+        if cell.started:
             self.lose(cell, owner)
             return
         self.end(
@@ -188,7 +187,7 @@ class Lifecycle:
         backlog = cell.busy()
         while backlog.queue and backlog.queue[0].done:
             backlog.settle(backlog.queue.popleft())
-        if backlog.empty and not backlog.started:
+        if backlog.empty and not cell.started:
             self.remove(cell)
             return False
         return True
@@ -212,11 +211,13 @@ class Lifecycle:
         backlog.queue.clear()
         backlog.waiting.clear()
         self.remove(cell)
+        self._engine.changed(cell)
 
     def recover(self, cell: Cell) -> None:
         """Throw the actor's memory away and have it claimed anew, once it has nothing unsettled."""
         backlog = cell.busy()
-        backlog.started = True
+        cell.started = True
+        cell.reason = None
         cell.status = Status.RECOVERING
         cell.state = None
         cell.wake_at = None
@@ -236,10 +237,11 @@ class Lifecycle:
         trace: str,
         envelope: Envelope | None,
     ) -> None:
-        kind, actor_id, now = cell.key.kind, cell.key.actor_id, self._engine.clock.now()
+        """An actor raised: keep what it raised on, tell its caller, and restart it."""
+        kind, actor_id = cell.key.kind, cell.key.actor_id
+        now = self._engine.clock.now()
         self.crashes.append(Crash(kind, actor_id, now, message, error, trace))
         self._engine.hub.publish(ActorCrashed(kind, actor_id, message, error, trace))
-        backlog = cell.busy()
         if envelope is not None:
             crash = ActorCrashedError(
                 f"{cell.name} crashed on {type(message).__name__}: {error!r}; the message had no "
@@ -247,34 +249,39 @@ class Lifecycle:
             )
             crash.__cause__ = error
             envelope.answer(error=crash)
-            backlog.settle(envelope)
+            cell.busy().settle(envelope)
+        self.restart(cell, f"crashed, the last time on {type(message).__name__}: {error!r}")
+
+    def restart(self, cell: Cell, why: str) -> None:
+        """Have the actor start over, after a backoff; if it has done so too often, stop it."""
+        now = self._engine.clock.monotonic()
         times = self._restarts.setdefault(cell, deque())
         times.append(now)
         while times[0] < now - self._engine.settings.restart_window_seconds:
             times.popleft()
         self.restarts += 1
         if len(times) > self._engine.settings.restarts_max:
-            self._fail(cell, len(times))
+            self._fail(cell, len(times), why)
         else:
             self.recover(cell)
 
     def backoff(self, cell: Cell) -> float:
+        """How long the actor's next claim waits: the first restart doesn't."""
         times = self._restarts.get(cell)
-        if not times:
+        if not times or len(times) < 2:
             return 0.0
-        first = self._engine.settings.restart_backoff_seconds
-        delay = min(_BACKOFF_MAX_SECONDS, first * 2.0 ** (len(times) - 1)) if len(times) > 1 else 0
-        return delay * self._engine.random.uniform(0.5, 1.0)
+        delay = self._engine.settings.restart_backoff_seconds * 2.0 ** (len(times) - 2)
+        return min(_BACKOFF_MAX_SECONDS, delay) * self._engine.random.uniform(0.5, 1.0)
 
-    def _fail(self, cell: Cell, restarts: int) -> None:
+    def _fail(self, cell: Cell, restarts: int, why: str) -> None:
         self._engine.hub.publish(ActorFailed(cell.key.kind, cell.key.actor_id, restarts))
         cell.status = Status.FAILED
         cell.state = None
         cell.wake_at = None
         cell.reason = SessionFailedError(
-            f"{cell.name} crashed {restarts} times in "
-            f"{self._engine.settings.restart_window_seconds:g} s and is stopped; look at "
-            "supervisor.crashes(), then supervisor.revive() it"
+            f"{cell.name} had to start over {restarts} times in "
+            f"{self._engine.settings.restart_window_seconds:g} s and is stopped (it {why}); look "
+            "at supervisor.crashes(), then supervisor.revive() it"
         )
         self._engine.performer.cancel_all(cell)
         self._refuse_all(cell)
@@ -333,19 +340,27 @@ class Lifecycle:
         return envelope
 
     def released(self, cell: Cell) -> None:
+        """Nobody owns the actor now; messages that came meanwhile activate it again."""
         self._engine.hub.publish(ActorReleased(cell.key.kind, cell.key.actor_id))
         backlog = cell.busy()
+        self.end_waiters(cell, lambda: self._let_go(cell))
         left = [envelope for envelope in backlog.queue if not envelope.done]
-        waiting = backlog.waiting
         self.remove(cell)
-        if left or waiting:
-            role = self._engine.roles[cell.key.kind]
-            heir = role.cells.get(cell.key.actor_id) or self.activate(role, cell.key.actor_id)
-            inherited = heir.busy()
-            for envelope in (*left, *waiting):
-                inherited.count(envelope)
-            inherited.queue.extend(left)
-            inherited.waiting.extend(waiting)
+        if not left:
+            return
+        role = self._engine.roles[cell.key.kind]
+        heir = role.cells.get(cell.key.actor_id) or self.activate(role, cell.key.actor_id)
+        inherited = heir.busy()
+        for envelope in left:
+            inherited.count(envelope)
+            inherited.queue.append(envelope)
+            self._engine.watch.add(heir, envelope)
+
+    def _let_go(self, cell: Cell) -> Exception:
+        closing = self._engine.closing
+        if closing is not None:
+            return closing(Fate.NOT_EXECUTED)
+        return OwnershipLostError(f"{cell.name} was released; ask again to have it here")
 
     def shut(self, error: Callable[[Fate], Exception]) -> None:
         """Answer everybody who still waits: the supervisor is going."""

@@ -4,16 +4,40 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 
 from gamegirl.supervisor._cell import Cell
+from gamegirl.supervisor.stores import ActorKey
+
+performing: ContextVar[object] = ContextVar("gamegirl.performing", default=None)
+"""The performer in one of whose tasks this runs."""
+
+
+class _Work:
+    """A piece of work that was started.
+
+    Attributes:
+        cell: Whose it is.
+        scope: Cancels it.
+        over: Set when nothing of it runs any more.
+        before: What it waits for, or would have.
+    """
+
+    __slots__ = ("before", "cell", "over", "scope")
+
+    def __init__(self, cell: Cell, before: _Work | None) -> None:
+        self.cell = cell
+        self.before = before
+        self.scope = anyio.CancelScope()
+        self.over = anyio.Event()
 
 
 class Performer:
-    """Runs the `Perform` effects, at most so many side by side.
+    """Runs the `Perform` effects, at most so many side by side, and one a key and actor.
 
     Args:
         tasks: Where the work runs.
@@ -33,62 +57,85 @@ class Performer:
         self._limiter = anyio.CapacityLimiter(most)
         self._deliver = deliver
         self._crashed = crashed
-        self._running: dict[Cell, dict[str, anyio.CancelScope]] = {}
+        self._current: dict[Cell, dict[str, _Work]] = {}
+        self._latest: dict[tuple[ActorKey, str], _Work] = {}
         self._closed = False
 
     def start(self, cell: Cell, key: str, work: object, delay: float = 0.0) -> None:
-        """Start work under a key, after a while; what runs under it already is cancelled."""
+        """Start work under a key, after a while; what runs under it already is cancelled.
+
+        It waits until the work before it is over, which may need time to clean up.
+        """
         self.cancel(cell, key)
         if self._closed:
             return
-        scope = anyio.CancelScope()
-        self._running.setdefault(cell, {})[key] = scope
-        self._tasks.start_soon(self._work, cell, key, work, delay, scope)
+        started = _Work(cell, self._latest.get((cell.key, key)))
+        self._current.setdefault(cell, {})[key] = self._latest[cell.key, key] = started
+        self._tasks.start_soon(self._run, key, work, delay, started)
 
     def cancel(self, cell: Cell, key: str) -> None:
         """Cancel what runs under the key, if anything does."""
-        scopes = self._running.get(cell)
-        if scopes and key in scopes:
-            scopes.pop(key).cancel()
-            if not scopes:
-                del self._running[cell]
+        works = self._current.get(cell)
+        if works and key in works:
+            works.pop(key).scope.cancel()
+            if not works:
+                del self._current[cell]
 
     def cancel_all(self, cell: Cell) -> None:
         """Cancel all work of an actor."""
-        for scope in self._running.pop(cell, {}).values():
-            scope.cancel()
+        for work in self._current.pop(cell, {}).values():
+            work.scope.cancel()
 
     def close(self) -> None:
         """Cancel all work and start no more."""
         self._closed = True
-        for cell in tuple(self._running):
+        for cell in tuple(self._current):
             self.cancel_all(cell)
 
     def works_for(self, cell: Cell) -> bool:
         """Whether any work of the actor runs or waits for its turn."""
-        return cell in self._running
+        return cell in self._current
 
     def __len__(self) -> int:
-        return sum(map(len, self._running.values()))
+        return sum(map(len, self._current.values()))
 
-    async def _work(
-        self, cell: Cell, key: str, work: object, delay: float, scope: anyio.CancelScope
-    ) -> None:
+    async def _run(self, key: str, work: object, delay: float, started: _Work) -> None:
+        cell = started.cell
+        performing.set(self)
         message: Any = None
         failure: tuple[Exception, str] | None = None
-        with scope:
-            if delay:
-                await anyio.sleep(delay)  # Not within the limit: others are ready.
-            async with self._limiter:
-                try:
-                    message = await cell.behaviour.perform(work)
-                except Exception as error:  # noqa: BLE001 - reported as a crash
-                    failure = (error, traceback.format_exc())
-        scopes = self._running.get(cell, {})
-        if scopes.get(key) is not scope or scope.cancelled_caught:
+        try:
+            with started.scope:
+                while started.before is not None:
+                    await started.before.over.wait()
+                    started.before = started.before.before
+                if delay:
+                    await anyio.sleep(delay)  # Not within the limit: others are ready.
+                async with self._limiter:
+                    message, failure = await self._perform(cell, work, started.scope)
+        finally:
+            if started.before is None and self._latest.get((cell.key, key)) is started:
+                del self._latest[cell.key, key]
+            started.over.set()
+        if self._current.get(cell, {}).get(key) is not started:
             return  # It was cancelled or replaced: its result is nobody's.
         self.cancel(cell, key)
         if failure is not None:
             self._crashed(cell, work, *failure)
         elif message is not None:
             self._deliver(cell, message)
+
+    async def _perform(
+        self, cell: Cell, work: object, scope: anyio.CancelScope
+    ) -> tuple[Any, tuple[Exception, str] | None]:
+        try:
+            return await cell.behaviour.perform(work), None
+        except Exception as error:  # noqa: BLE001 - reported as a crash
+            return None, (error, traceback.format_exc())
+        except anyio.get_cancelled_exc_class() as cancelled:
+            if scope.cancel_called or self._tasks.cancel_scope.cancel_called:
+                raise
+            # Nobody cancelled it: something that it awaited was, which is a failure like others.
+            failure = RuntimeError("the work ended in a cancellation that nobody asked for")
+            failure.__cause__ = cancelled
+            return None, (failure, traceback.format_exc())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gamegirl.actors import (
     Fate,
+    GameGirlError,
     OwnershipLostError,
     SessionQuarantinedError,
     StoreUnavailableError,
@@ -34,9 +35,7 @@ class Settlement:
         if isinstance(outcome, Done):
             self._committed(cell, commit)
         elif isinstance(outcome, Unmet):
-            error = commit.requires[outcome.index].error
-            self.abort(cell, lambda _fate: error)
-            self._engine.life.recover(cell)
+            self._unmet(cell, commit, commit.requires[outcome.index].error)
         elif isinstance(outcome, (BadType, Broken)):
             reason = (
                 f"{outcome.key} holds a {outcome.found}"
@@ -78,6 +77,25 @@ class Settlement:
         elif cell.status is Status.LIVE:
             self._engine.proceed(cell)
 
+    def _unmet(self, cell: Cell, commit: PendingCommit, error: GameGirlError) -> None:
+        """A condition doesn't hold: what was run on top of it (only a release) starts over."""
+        backlog = cell.busy()
+        backlog.commits.popleft()
+        commit.settled = True
+        for envelope in commit.envelopes:
+            envelope.answer(error=error)
+            backlog.settle(envelope)
+        self.abort(
+            cell,
+            lambda fate: StoreUnavailableError(
+                f"{cell.name} is loaded anew, so that this did not happen; ask again", fate=fate
+            ),
+        )
+        if any(not envelope.internal for envelope in commit.envelopes):
+            self._engine.life.recover(cell)
+        else:
+            self._engine.life.restart(cell, str(error))
+
     def abort(self, cell: Cell, error: Callable[[Fate], Exception]) -> None:
         backlog = cell.busy()
         while backlog.commits:
@@ -109,7 +127,7 @@ class Settlement:
 
     def check_fence(self, cell: Cell, owner: str | None, revision: int | None) -> None:
         """Compare a live, settled actor with the fence that the store has for it."""
-        if cell.status is not Status.LIVE or (cell.backlog and cell.backlog.commits):
+        if cell.status is not Status.LIVE:
             return
         if owner != cell.owner or revision is None or revision < cell.revision:
             self._contradicted(cell, revision, owner)
@@ -130,6 +148,7 @@ class Settlement:
             self._engine.life.recover(cell)
             return
         cell.status = Status.REWRITING
+        cell.started = True
         self._engine.claims.request(cell)
 
     def rewrite(self, cell: Cell, claimed: Claimed, writes: Sequence[Write]) -> None:
@@ -142,14 +161,16 @@ class Settlement:
         cell.revision = claimed.revision
         cell.status = Status.LIVE
         commit = self._engine.new_commit(cell)
-        commit.writes.extend(writes)
         commit.due = cell.due
-        commit.sealed = True
+        commit.sealed = commit.urgent = True
         for old in pending:
+            # They may have changed more than the actor's own keys; its full form comes after.
             old.settled = True
+            commit.writes.extend(old.writes)
             commit.envelopes.extend(old.envelopes)
             commit.effects.extend(old.effects)
             commit.release = commit.release or old.release
+        commit.writes.extend(writes)
         if commit.release:
             cell.status = Status.RELEASING
         backlog.blocked = True
@@ -175,8 +196,10 @@ class Settlement:
             return False
         since = backlog.claim_since
         late = since is not None and (
-            self._engine.clock.now() - since >= self._engine.settings.commit_timeout_seconds
+            self._engine.clock.monotonic() - since >= self._engine.settings.commit_timeout_seconds
         )
+        if item.internal:
+            return False  # It waits for `Later`: that is no matter of the store's.
         if item.handled:
             item.answer(error=self.unavailable(cell, Fate.IN_DOUBT))
         elif late or backlog.overdue:

@@ -7,6 +7,7 @@ import random
 import secrets
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -20,6 +21,7 @@ from gamegirl.actors import (
     Fate,
     GameGirlError,
     InvalidInputError,
+    StoreUnavailableError,
     SupervisorClosedError,
     WrongThreadError,
 )
@@ -38,8 +40,8 @@ from gamegirl.supervisor._hosting import spawn
 from gamegirl.supervisor._keeper import Keeper
 from gamegirl.supervisor._lifecycle import Crash
 from gamegirl.supervisor._log import log_event
-from gamegirl.supervisor._performer import Performer
-from gamegirl.supervisor._settings import Settings
+from gamegirl.supervisor._performer import Performer, performing
+from gamegirl.supervisor._settings import Durability, Settings
 from gamegirl.supervisor._timers import Timers
 from gamegirl.supervisor._watchdog import Watchdog
 from gamegirl.supervisor.stores import ActorKey, Process, Store, open_store
@@ -138,7 +140,8 @@ class Supervisor:
         self._engine = engine = Engine(
             settings, self._behaviours, clock, self._random, self._hub, self._timers
         )
-        self._watchdog = Watchdog(engine, clock, settings.commit_timeout_seconds)
+        patience = settings.flush_seconds if settings.durability is Durability.TURN else 0.0
+        self._watchdog = Watchdog(engine, clock, settings.commit_timeout_seconds + patience)
         self._flusher = Flusher(engine, self._store, clock, self._watchdog, settings.flush_seconds)
         self._activator = Activator(engine, self._store, clock, self._timers)
         self._keeper = Keeper(settings, engine, self._store, clock, self._timers, self._flusher)
@@ -189,6 +192,8 @@ class Supervisor:
             return
         self._check_thread()
         self._stop.set()
+        if performing.get() is getattr(self._engine, "performer", self):
+            return  # It is called from on_turn, which ends before the supervisor does.
         bound = self.settings.drain_seconds + _CLOSE_SECONDS + self.settings.commit_timeout_seconds
         with anyio.move_on_after(bound, shield=True):
             await self._finished.wait()
@@ -215,6 +220,8 @@ class Supervisor:
         assert self._started is not None
         try:
             await self._serve()
+            if not self._stop.is_set():
+                raise RuntimeError("its tasks were cancelled, and nobody had asked for it")
         except Exception as error:  # noqa: BLE001 - raised by later calls and by aclose
             self._failure = error
         finally:
@@ -258,6 +265,7 @@ class Supervisor:
 
     async def _drain(self) -> None:
         engine = self._engine
+        engine.closing = self._closed_error
         engine.performer.close()
         self._flusher.hurry()
         for cell in tuple(engine.cells()):
@@ -311,6 +319,7 @@ class Supervisor:
         Raises:
             InvalidIdError: The id can't be one.
         """
+        self._check_thread()
         check_id(channel_id, "channel_id")
         return SessionRef(channel_id, self, self._new_game_id, self.settings)
 
@@ -321,6 +330,7 @@ class Supervisor:
             InvalidIdError: The id can't be one.
             InvalidInputError: No behaviour of this kind is registered.
         """
+        self._check_thread()
         self._engine.role(kind)
         return ActorRef(kind, check_id(actor_id, "actor_id"), self)
 
@@ -348,12 +358,21 @@ class Supervisor:
         cell = self._engine.find(kind, channel_id)
         if cell is None:
             return
-        envelope = self._engine.life.release(cell)
-        while envelope is None and cell.status is not Status.GONE:
-            await anyio.sleep(_LOOK_SECONDS)  # It is being claimed, or has messages to handle.
-            envelope = self._engine.life.release(cell)
-        if envelope is not None:
-            await self._answer(cell, envelope)
+        with anyio.move_on_after(self.settings.commit_timeout_seconds):
+            while cell.status is not Status.GONE:
+                envelope = self._engine.life.release(cell)
+                if envelope is None:
+                    # It is being claimed or released, or has messages to handle.
+                    await anyio.sleep(_LOOK_SECONDS)
+                else:
+                    with suppress(GameGirlError):  # It starts over: release it again then.
+                        await self._answer(cell, envelope)
+            return
+        raise StoreUnavailableError(
+            f"{cell.name} could not be released within "
+            f"{self.settings.commit_timeout_seconds:g} s; release it again later",
+            fate=Fate.IN_DOUBT,
+        )
 
     async def revive(self, channel_id: str, *, kind: str = SessionBehaviour.kind) -> None:
         """Start an actor again that had crashed too often."""
@@ -393,10 +412,12 @@ class Supervisor:
         An observer that falls behind by more than `events_max` loses the oldest events and gets an
         `EventsLost` with their number.
         """
+        self._check_thread()
         return self._hub.stream()
 
     def statistics(self) -> Statistics:
         """A snapshot of counts."""
+        self._check_thread()
         engine = self._engine
         performer = getattr(engine, "performer", None)
         return Statistics(
@@ -424,18 +445,16 @@ class Supervisor:
         engine = self._engine
         role = engine.role(kind)
         now = self._clock.now()
-        envelope = Envelope(message, now, role.behaviour.sender(message))
-        cell = engine.deliver(role, actor_id, envelope)
-        if not envelope.done:
-            return await self._answer(cell, envelope)
         self._asks += 1
-        if self._asks >= _YIELD_ASKS or now - self._yielded > _YIELD_SECONDS:
+        if self._asks >= _YIELD_ASKS or not 0 <= now - self._yielded < _YIELD_SECONDS:
+            # Before the message is sent, so that cancelling here leaves no doubt about it.
             self._asks = 0
             await checkpoint()
-            self._yielded = self._clock.now()
-        if envelope.error is not None:
-            raise envelope.error
-        return envelope.reply
+            self._check_open()
+            now = self._yielded = self._clock.now()
+        envelope = Envelope(message, now, role.behaviour.sender(message))
+        cell = engine.deliver(role, actor_id, envelope)
+        return await self._answer(cell, envelope)
 
     async def _answer(self, cell: Cell, envelope: Envelope) -> Any:
         if not envelope.done:
@@ -459,6 +478,7 @@ class Supervisor:
 
     def peek(self, kind: str, actor_id: str) -> Any | None:
         """The live actor's own state, not to be changed; None if it isn't live."""
+        self._check_thread()
         cell = self._engine.find(kind, actor_id)
         return cell.state if cell is not None and cell.status is Status.LIVE else None
 

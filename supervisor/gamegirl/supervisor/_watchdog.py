@@ -27,7 +27,7 @@ class Watchdog:
 
     def add(self, cell: Cell, item: PendingCommit | Envelope) -> None:
         """Tell the engine if the item isn't settled in time."""
-        self._items.append((self._clock.now() + self._timeout_seconds, cell, item))
+        self._items.append((self._clock.monotonic() + self._timeout_seconds, cell, item))
         if len(self._items) == 1:
             self._filled.set()
 
@@ -46,7 +46,7 @@ class Watchdog:
                 await self._filled.wait()
                 continue
             deadline, cell, item = self._items[0]
-            wait = deadline - self._clock.now()
+            wait = deadline - self._clock.monotonic()
             if wait > 0:
                 await anyio.sleep(wait)
                 continue

@@ -8,6 +8,7 @@ the same content, while any change by the replaced system shows.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -117,7 +118,7 @@ def full_forms(state: SessionState, rules: SessionRules) -> list[Write]:
     head = _head(state)
     return [
         PutText(json_key(channel_id), text),
-        PutHash(hash_key(channel_id), fields, rules.hash_ttl_seconds),
+        PutHash(hash_key(channel_id), fields, math.ceil(rules.hash_ttl_seconds)),
         notes(
             state,
             same="1",

@@ -139,12 +139,13 @@ def failed(changes: Changes, message: TurnFailed) -> float:
     kept = _in_hand(changes, message)
     if kept is None:
         return 0.0
+    kept.failures += 1
     place = (state.channel_id, state.game_id, kept.turn.turn, message.attempt, message.reason)
-    if message.attempt > changes.rules.turn_retries_max:
+    if kept.failures > changes.rules.turn_retries_max:
         _give_up(changes, kept, message.attempt, message.reason)
         return 0.0
     changes.emit(TurnAttemptFailed(*place))
-    return min(_RETRY_SECONDS_MAX, _RETRY_SECONDS * 2.0 ** min(message.attempt - 1, 10))
+    return min(_RETRY_SECONDS_MAX, _RETRY_SECONDS * 2.0 ** min(kept.failures - 1, 10))
 
 
 def _record(changes: Changes, kept: KeptTurn, narrative: str) -> TurnRecord:

@@ -91,7 +91,7 @@ class SessionRules:
     history_max: int = attrs.field(default=50, validator=check_count(1))
     summary_max: int = attrs.field(default=500, validator=check_count(0))
     closed_turns_max: int = attrs.field(default=16, validator=check_count(1))
-    hash_ttl_seconds: int = attrs.field(default=14_400, validator=check_count(1))
+    hash_ttl_seconds: float = attrs.field(default=14_400.0, validator=check_seconds)
     default_title_screen_url: str = attrs.field(
         default=(
             "https://media.discordapp.net/attachments/1471559090768576665/1480497795747156080/"

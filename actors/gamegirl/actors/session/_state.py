@@ -28,11 +28,13 @@ class KeptTurn:
         turn: The turn; its choices are gone once it is recorded.
         answers: What its presses were answered, for repetitions.
         recorded: 0 until it is recorded, then its place in the order of recording.
+        failures: How often `on_turn` has failed with it in this process.
     """
 
     turn: ClosedTurn
     answers: Answers
     recorded: int = 0
+    failures: int = 0
 
 
 @attrs.define(eq=False)
