@@ -326,6 +326,9 @@ class Lifecycle:
         stopped = cell.status in (Status.FAILED, Status.QUARANTINED)
         if not stopped and (cell.status is not Status.LIVE or backlog.queue):
             return None
+        if not cell.owner:
+            self.remove(cell)  # It failed before it was ever claimed: there is nothing to give up.
+            return None
         self._engine.performer.cancel_all(cell)
         cell.status = Status.RELEASING
         cell.reason = None

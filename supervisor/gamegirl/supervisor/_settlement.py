@@ -50,7 +50,7 @@ class Settlement:
                     fate=fate,
                 ),
             )
-            self._engine.life.recover(cell)
+            self._engine.life.restart(cell, f"can't write: {reason}")
         elif isinstance(outcome, Conflict):
             self._contradicted(cell, outcome.revision, cell.owner)
         else:
@@ -65,7 +65,8 @@ class Settlement:
         for envelope in commit.envelopes:
             envelope.finish()
             backlog.settle(envelope)
-        self._engine.changed(cell)
+        if commit.writes:
+            self._engine.changed(cell)
         if commit.release:
             self._engine.life.released(cell)
             return
@@ -94,7 +95,7 @@ class Settlement:
         if any(not envelope.internal for envelope in commit.envelopes):
             self._engine.life.recover(cell)
         else:
-            self._engine.life.restart(cell, str(error))
+            self._engine.life.restart(cell, f"was refused: {error}")
 
     def abort(self, cell: Cell, error: Callable[[Fate], Exception]) -> None:
         backlog = cell.busy()

@@ -26,6 +26,8 @@ class FaultyStore:
 
     Attributes:
         down: Nothing reaches the store.
+        claims_down: No claim reaches the store.
+        fail_claims: So many of the next claim calls don't reach the store.
         drop_requests: So many of the next commit calls don't reach the store.
         drop_replies: So many of the next commit calls happen, but their answer is lost.
         commits: All commits that were sent, also again, call by call.
@@ -36,6 +38,8 @@ class FaultyStore:
         self._store = store
         self._gate: anyio.Event | None = None
         self.down = False
+        self.claims_down = False
+        self.fail_claims = 0
         self.drop_requests = 0
         self.drop_replies = 0
         self.commits: list[Sequence[Commit]] = []
@@ -73,6 +77,9 @@ class FaultyStore:
         """See `Store`."""
         self.claims.append(claims)
         self._check()
+        if self.claims_down or self.fail_claims:
+            self.fail_claims = max(0, self.fail_claims - 1)
+            raise StoreUnavailableError("the claim was lost, as told")
         return await self._store.claim(claims)
 
     async def commit(self, commits: Sequence[Commit]) -> Sequence[Outcome]:
