@@ -616,5 +616,5 @@ async def test_obsolete_timers_and_dropped_observers_keep_no_memory() -> None:
             await session.swap("G")
         for _ in range(20):
             supervisor.events()
-        await eventually(lambda: len(supervisor._timers) < 100)
-        assert len(supervisor._hub._streams) == 0
+        await eventually(lambda: supervisor.statistics().timers < 100)
+        assert supervisor.statistics().observers == 0

@@ -90,6 +90,10 @@ class Engine:
         self.timers = timers
         self.roles: dict[str, Role] = {}
         for behaviour in behaviours:
+            if not isinstance(behaviour, Behaviour):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise InvalidInputError(
+                    f"a behaviour is an instance of Behaviour, not {behaviour!r}"
+                )
             if not _KIND.fullmatch(behaviour.kind):
                 raise InvalidInputError(
                     f"a behaviour's kind is 1 to 50 of A-Z a-z 0-9 _ -, not {behaviour.kind!r}"
@@ -184,22 +188,61 @@ class Engine:
             backlog.settle(envelope)
             cell.rest()
 
+    def ask_idle(self, role: Role, cell: Cell, message: object, now: float) -> Decision | Envelope:
+        """Handle a message of an idle actor, which seldom needs an envelope.
+
+        Returns:
+            The decision, if it changed nothing and nothing has to be waited for.
+        """
+        if role.timed:
+            decided = self._decide(cell, message, now)
+        else:
+            self.handled += 1
+            cell.last_used = now
+            try:
+                decision = cell.behaviour.handle(cell.state, message, now)
+                if not (decision.writes or decision.effects or decision.requires) and (
+                    type(decision.reply) is not Later
+                ):
+                    return decision
+                decided = decision, None
+            except BaseException as error:  # noqa: BLE001 - it is reported as a crash
+                decided = error
+        envelope = Envelope(message, now, role.behaviour.sender(message))
+        self._see_to(cell, envelope, decided)
+        return envelope
+
     def handle(self, cell: Cell, envelope: Envelope) -> None:
         """Have the behaviour decide about a message, and see to what it decided."""
+        self._see_to(cell, envelope, self._decide(cell, envelope.message, envelope.stamp))
+
+    def _decide(
+        self, cell: Cell, message: object, now: float
+    ) -> tuple[Decision, Times | None] | BaseException:
         self.handled += 1
-        cell.last_used = envelope.stamp
+        cell.last_used = now
         try:
-            decision = cell.behaviour.handle(cell.state, envelope.message, envelope.stamp)
+            decision = cell.behaviour.handle(cell.state, message, now)
             if not isinstance(decision, Decision):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"handle() returned {decision!r:.100}, expected a Decision")
-            times = self.times(cell)
-        except BaseException as error:
-            self.life.crash(cell, envelope.message, error, traceback.format_exc(), envelope)
-            if not isinstance(error, Exception):
-                raise
+            return decision, self.times(cell)
+        except BaseException as error:  # noqa: BLE001 - it is reported as a crash
+            return error
+
+    def _see_to(
+        self,
+        cell: Cell,
+        envelope: Envelope,
+        decided: tuple[Decision, Times | None] | BaseException,
+    ) -> None:
+        if isinstance(decided, BaseException):
+            trace = "".join(traceback.format_exception(decided))
+            self.life.crash(cell, envelope.message, decided, trace, envelope)
+            if not isinstance(decided, Exception):
+                raise decided
             return
         try:
-            self.apply(cell, envelope, decision, times)
+            self.apply(cell, envelope, *decided)
         except BaseException as error:
             # Ours, not the behaviour's: the supervisor is about to break, but no caller hangs.
             envelope.answer(error=error)

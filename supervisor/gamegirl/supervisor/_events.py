@@ -229,6 +229,9 @@ class EventHub:
         # Weakly: whoever drops its stream without closing it is no observer any more.
         self._streams: WeakSet[EventStream] = WeakSet()
 
+    def __len__(self) -> int:
+        return len(self._streams)
+
     def stream(self) -> EventStream:
         """A new observer's stream."""
         stream = EventStream(self, self._most)

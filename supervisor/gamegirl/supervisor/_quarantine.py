@@ -26,12 +26,12 @@ def quarantine_writes(
     names: list[str] = []
     for item in items:
         digest = hashlib.blake2b(item.value, digest_size=8).hexdigest()
-        name = f"{item.key}#{digest}"
+        name = f"{_plain(item.key)}#{digest}"
         names.append(name)
         fields[name] = encode_json(
             {
-                "key": item.key,
-                "reason": item.reason,
+                "key": _plain(item.key),
+                "reason": _plain(item.reason),
                 "kind": actor.kind,
                 "actor_id": actor.actor_id,
                 "at": now,
@@ -39,6 +39,11 @@ def quarantine_writes(
             }
         )
     return (PatchHash(QUARANTINE_KEY, fields),), names
+
+
+def _plain(text: str) -> str:
+    """The text without half surrogate pairs, which what is damaged may have in it."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def raw(value: StoredValue) -> bytes:

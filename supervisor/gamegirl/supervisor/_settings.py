@@ -9,6 +9,7 @@ import attrs
 from gamegirl.actors import InvalidInputError
 from gamegirl.actors.session import SessionRules
 from gamegirl.actors.session._rules import check_count, check_seconds
+from gamegirl.codec import InvalidIdError, check_id
 
 
 class Durability(Enum):
@@ -27,10 +28,11 @@ def _durability(_: object, field: attrs.Attribute[Durability], value: object) ->
 
 
 def _instance(_: object, field: attrs.Attribute[str | None], value: object) -> None:
-    if value is not None and (not isinstance(value, str) or not 0 < len(value) <= 200):
-        raise InvalidInputError(
-            f"{field.name} is None or a name of 1 to 200 characters, not {value!r}"
-        )
+    if value is not None:
+        try:
+            check_id(value, field.name)
+        except InvalidIdError as error:
+            raise InvalidInputError(str(error)) from error
 
 
 def _share(_: object, field: attrs.Attribute[float], value: object) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import random
 import secrets
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from threading import get_ident
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import attrs
@@ -18,6 +18,7 @@ from anyio.lowlevel import checkpoint
 from gamegirl.actors import (
     ActorRef,
     Behaviour,
+    Decision,
     Fate,
     GameGirlError,
     InvalidInputError,
@@ -72,6 +73,8 @@ class Statistics:
         claims: Claims that were granted.
         restarts: Crashes that were followed by a restart, or by failure.
         working: Pieces of slow work (`on_turn`) that run or wait for their turn.
+        timers: Timers that are set, obsolete ones among them.
+        observers: Event streams that somebody holds.
     """
 
     live: dict[str, int]
@@ -82,6 +85,8 @@ class Statistics:
     claims: int
     restarts: int
     working: int
+    timers: int
+    observers: int
 
 
 class Supervisor:
@@ -117,6 +122,10 @@ class Supervisor:
         self.settings = Settings() if settings is None else settings
         if not isinstance(self.settings, Settings):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidInputError(f"settings is a Settings, not {settings!r}")
+        if clock is not None and not isinstance(clock, Clock):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInputError(f"clock is a Clock, not {clock!r}")
+        if randomness is not None and not isinstance(randomness, random.Random):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInputError(f"randomness is a random.Random, not {randomness!r}")
         if on_turn is not None and not callable(on_turn):
             raise InvalidInputError(f"on_turn is an async function, not {on_turn!r}")
         self._store = open_store(store)
@@ -164,7 +173,7 @@ class Supervisor:
                 f"this supervisor is {self._state}: it can be started once, make another one"
             )
         self._state = _State.STARTING
-        self._thread = threading.get_ident()
+        self._thread = get_ident()
         self._started = anyio.Event()
         self._stop = anyio.Event()
         self._finished = anyio.Event()
@@ -293,7 +302,7 @@ class Supervisor:
         )
 
     def _check_thread(self) -> None:
-        if threading.get_ident() != self._thread and self._thread:
+        if get_ident() != self._thread and self._thread:
             raise WrongThreadError(
                 "a supervisor is used from the thread and loop that started it; from elsewhere go "
                 "through a blocking portal (anyio.from_thread)"
@@ -431,6 +440,8 @@ class Supervisor:
             claims=self._activator.claimed,
             restarts=engine.life.restarts,
             working=len(performer) if performer is not None else 0,
+            timers=len(self._timers),
+            observers=len(self._hub),
         )
 
     def crashes(self) -> tuple[Crash, ...]:
@@ -441,9 +452,10 @@ class Supervisor:
 
     async def ask(self, kind: str, actor_id: str, message: object) -> Any:
         """Enqueue a message and wait for its answer; `ActorRef.ask` says more."""
-        self._check_open()
+        if self._state is not _State.RUNNING or get_ident() != self._thread:
+            self._check_open()
         engine = self._engine
-        role = engine.role(kind)
+        role = engine.roles.get(kind) or engine.role(kind)
         now = self._clock.now()
         self._asks += 1
         if self._asks >= _YIELD_ASKS or not 0 <= now - self._yielded < _YIELD_SECONDS:
@@ -452,9 +464,17 @@ class Supervisor:
             await checkpoint()
             self._check_open()
             now = self._yielded = self._clock.now()
+        cell = role.cells.get(actor_id)
+        if cell is not None and cell.backlog is None:
+            outcome = engine.ask_idle(role, cell, message, now)
+            if type(outcome) is not Envelope:
+                decision = cast(Decision, outcome)
+                if decision.error is not None:
+                    raise decision.error
+                return decision.reply
+            return await self._answer(cell, outcome)
         envelope = Envelope(message, now, role.behaviour.sender(message))
-        cell = engine.deliver(role, actor_id, envelope)
-        return await self._answer(cell, envelope)
+        return await self._answer(engine.deliver(role, actor_id, envelope), envelope)
 
     async def _answer(self, cell: Cell, envelope: Envelope) -> Any:
         if not envelope.done:
