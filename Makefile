@@ -42,7 +42,7 @@ types: $(VENV)/.dev  ## mypy and pyright, both strict
 wheel-test: $(WHEEL_VENV)/.wheel  ## All tests once more, against the built wheel
 	$(WHEEL_VENV)/bin/python -m pytest -n $(WORKERS) -o pythonpath=
 
-bench: $(VENV)/.dev  ## The benchmarks, with their results
+bench: $(VENV)/.bench  ## The benchmarks next to their peers, with their results
 	$(BIN)/python -m benchmarks
 
 lock:  ## Choose the newest versions of all dependencies, with their hashes
@@ -53,6 +53,9 @@ lock:  ## Choose the newest versions of all dependencies, with their hashes
 		--universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --extra cli --output-file $$name.txt \
 		../pyproject.toml build.in $$(test $$name = dev && echo dev.in -c run.txt); done
+	cd requirements && UV_CUSTOM_COMPILE_COMMAND="make lock" ../.venv-lock/bin/uv pip compile \
+		--quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --output-file bench.txt bench.in -c dev.txt
 
 clean:  ## Throw away what was made
 	rm -rf .venv .venv-* dist build .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis \
@@ -72,6 +75,10 @@ $(VENV)/.dev: $(VENV)/.made requirements/dev.txt pyproject.toml
 	$(BIN)/python $(PIP) install --require-hashes -r requirements/dev.txt
 	$(BIN)/python $(PIP) install --no-deps --no-build-isolation -e .
 	touch $@ $(VENV)/.run
+
+$(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
+	$(BIN)/python $(PIP) install --require-hashes -r requirements/bench.txt
+	touch $@
 
 $(WHEEL_VENV)/.made: requirements/dev.txt
 	rm -rf $(WHEEL_VENV)

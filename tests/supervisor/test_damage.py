@@ -118,6 +118,20 @@ async def test_unreadable_sessions_are_refused_until_wiped() -> None:
         await supervisor.session("c").boot("G")
 
 
+async def test_half_a_surrogate_pair_in_a_players_id_is_put_aside_like_other_damage() -> None:
+    """What can't even be encoded is told in ASCII; the rest of the channel restores."""
+    store = MemoryStore()
+    async with hosted(store) as supervisor:
+        wrong = '"\\ud800":{"user_id":"\\ud800","user_name":"x"}'
+        good = '"1":{"user_id":"1","user_name":"Ana"}'
+        head = '"game_id":"aaaaaaaaaaaa","game_name":"G","channel_id":"c","active":true'
+        form = f'{{{head},"turn_number":1,"players":{{{wrong},{good}}}}}'
+        await alter(store, PutText("game:session:c", form))
+        state = await supervisor.session("c").state()
+        assert list(state.players) == ["1"]
+        assert await text(store, "gg:quarantine")
+
+
 async def test_a_revision_that_jumped_ahead_under_our_claim_is_reloaded() -> None:
     """What nobody can explain is loaded anew; the caller is told that it doesn't know."""
     store = MemoryStore()

@@ -242,6 +242,7 @@ async def test_logs_are_one_line_an_event_with_everything_escaped(
         {"mailbox_share": 1.5},
         {"durability": "committed"},
         {"instance": ""},
+        {"instance": "a\nb"},
         {"boot_banner": "{nonsense}"},
         {"engine_name": 5},
         {"history_max": 2.5},
@@ -259,6 +260,12 @@ async def test_wrong_arguments_are_refused_where_they_enter() -> None:
         Supervisor("memory://", settings={"window_seconds": 3})  # type: ignore[arg-type]
     with pytest.raises(InvalidInputError, match="on_turn"):
         Supervisor("memory://", on_turn="narrate")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match="clock"):
+        Supervisor("memory://", clock=5)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match="randomness"):
+        Supervisor("memory://", randomness=5)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match="behaviour"):
+        Supervisor("memory://", behaviours=[5])  # type: ignore[list-item]
     async with Supervisor("memory://") as supervisor:
         for wrong in ("", "x" * 201, "a\nb", 7, None):
             with pytest.raises(InvalidIdError):
