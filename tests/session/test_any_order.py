@@ -87,7 +87,7 @@ def do(channel: Channel, operation: tuple[Any, ...], ledger: Ledger) -> None:
             try:
                 channel.ask(m.Wipe())
             except GameGirlError:
-                channel.ask(m.Wipe(keep_game=True))
+                channel.ask(m.Wipe(game_id))
             else:
                 ledger.forget(game_id)
         case ["exit"]:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.session import old_system as old
 from tests.session.world import GAME, OTHER, Channel, World, whole
 
 from gamegirl.actors import (
@@ -257,15 +258,25 @@ def test_quarantined_game_that_lives_elsewhere(world: World) -> None:
 
 
 def test_wipe_of_a_broken_channel_with_a_broken_game_key(world: World) -> None:
-    """It fails as the holder can't be told; keeping the game works."""
+    """Nobody can tell whose the game is, so only the channel's own keys go."""
     world["c"].boot()
     world.store[JOURNAL] = b"a text"
     world.store[game_key(GAME)] = {b"\xff": b"x", b"holder": b"channel:c"}
     world["c"].restart()
-    with pytest.raises(GameActiveError):
-        world["c"].ask(m.Wipe())
-    world["c"].ask(m.Wipe(keep_game=True))
+    world["c"].ask(m.Wipe())
     assert json_key("c") not in world.store
+    assert game_key(GAME) in world.store
+
+
+def test_wipe_of_a_channel_whose_game_key_has_the_wrong_type(world: World) -> None:
+    """The channel is free again; the key, which may be anything, stays as it is."""
+    old.write(world.store, old.new_game("c", GAME))
+    world.store[game_key(GAME)] = b"a text"
+    assert world["c"].state.quarantine
+    world["c"].ask(m.Wipe())
+    assert not world["c"].state.quarantine
+    assert json_key("c") not in world.store
+    assert world.store[game_key(GAME)] == b"a text"
 
 
 def test_damaged_history_of_ours(channel: Channel) -> None:

@@ -338,6 +338,23 @@ def test_wipe_of_nothing(channel: Channel, world: World) -> None:
     assert not world.store
 
 
+def test_wipe_does_not_keep_a_game_that_came_meanwhile(world: World) -> None:
+    """A boot between a refused wipe and its second try is wiped with its key, not half of it."""
+    world["c"].boot()
+    world["c"].exit()
+    world["d"].load()
+    with pytest.raises(GameActiveError):
+        world["c"].ask(m.Wipe())
+    world["c"].boot(OTHER)
+    world["c"].ask(m.Wipe(GAME))
+    assert game_key(OTHER) not in world.store
+    assert entry(world, GAME)["channel_id"] == "d"
+    world["c"].boot(OTHER)
+    world["c"].exit()
+    world["c"].ask(m.Wipe(GAME))
+    assert game_key(OTHER) not in world.store
+
+
 def test_wipe_where_the_game_has_moved(world: World) -> None:
     """A game that was exited here and loaded elsewhere isn't deleted by wiping here."""
     world["c"].boot()
@@ -345,7 +362,7 @@ def test_wipe_where_the_game_has_moved(world: World) -> None:
     world["d"].load()
     with pytest.raises(GameActiveError):
         world["c"].ask(m.Wipe())
-    world["c"].ask(m.Wipe(keep_game=True))
+    world["c"].ask(m.Wipe(GAME))
     assert json_key("c") not in world.store
     assert world["d"].snapshot().active
     assert entry(world, GAME)["channel_id"] == "d"

@@ -46,6 +46,19 @@ from gamegirl.actors.session._state import SessionState
 from gamegirl.actors.session._turns import require_active
 from gamegirl.codec import CodecError, decode_json
 
+
+class GameMovedError(GameActiveError):
+    """A game that was to be deleted is elsewhere by now.
+
+    Attributes:
+        game_id: Which game.
+    """
+
+    def __init__(self, message: str, game_id: str) -> None:
+        super().__init__(message)
+        self.game_id = game_id
+
+
 _AGAIN = "changed hands in this moment: look at it and try again"
 
 
@@ -124,10 +137,11 @@ def wipe(changes: Changes, message: Wipe) -> None:
     """Delete what the channel stores, also if it can't be read."""
     state = changes.state
     game_id = state.game_id
-    if game_id and not message.keep_game:
+    if game_id and (state.active or message.keep_game != game_id):
         holder = held_by(state.channel_id) if state.active else state.saved or None
         if holder is None or holder.startswith("save:") or holder == held_by(state.channel_id):
-            changes.require_holder(game_id, holder, f"game {game_id} {_AGAIN}")
+            moved = GameMovedError(f"game {game_id} {_AGAIN}", game_id)
+            changes.requires.append(Require(game_key(game_id), "holder", holder, moved))
             changes.write(PatchHash(INDEX_KEY, {}, (game_id,)), Drop(game_key(game_id)))
     changes.write(*(Drop(key) for key in channel_keys(state.channel_id)))
     changes.turns.clear()

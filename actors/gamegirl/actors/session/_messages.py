@@ -156,9 +156,14 @@ class Load:
 
 @attrs.frozen
 class Wipe:
-    """Delete what the channel stores; `keep_game`: but not the game, which is elsewhere by now."""
+    """Delete what the channel stores.
 
-    keep_game: bool = False
+    Attributes:
+        keep_game: A game that was found to be elsewhere: if it still is the channel's last one,
+            it is not deleted with the channel.
+    """
+
+    keep_game: str | None = None
 
 
 @attrs.frozen

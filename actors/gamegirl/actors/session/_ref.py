@@ -258,9 +258,10 @@ class SessionRef:
         """Delete the channel's state, history and window, and its current game."""
         try:
             await self._ask(messages.Wipe())
-        except GameActiveError:
-            # The channel's last game has been loaded elsewhere since: it isn't ours to delete.
-            await self._ask(messages.Wipe(keep_game=True))
+        except GameActiveError as error:
+            # The channel's last game has been loaded elsewhere since: it isn't ours to delete. What
+            # was booted here in this moment is.
+            await self._ask(messages.Wipe(getattr(error, "game_id", None)))
 
     async def _ask(self, message: object) -> Any:
         return await self._host.ask(KIND, self.channel_id, message)

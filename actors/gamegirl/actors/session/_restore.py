@@ -31,6 +31,9 @@ from gamegirl.actors.session._saves import adopt, hash_of
 from gamegirl.actors.session._state import SessionState
 from gamegirl.codec import CodecError
 
+UNREADABLE = "unreadable"
+"""For the holder of a game whose key can't be read: nobody's, so that wiping leaves it alone."""
+
 
 def restore(
     channel_id: str, stored: Sequence[Stored], now: float, rules: SessionRules
@@ -43,7 +46,7 @@ def restore(
     except UnusableError as unusable:
         if unusable.game_id and not games:
             return NeedsMore((game_key(unusable.game_id),))
-        holder = _holder(games[0]) if games else ""
+        holder = _holder(games[0], UNREADABLE) if games else ""
         return _refused(channel_id, unusable.game_id, unusable.where, holder, unusable.copies)
     state = reading.state
     if reading.ours:
@@ -72,12 +75,12 @@ def _refused(
     return Restored(state, "quarantined", quarantined=copies)
 
 
-def _holder(game: Stored) -> str:
-    """Who holds a game, by its own key; empty: nobody, or that can't be read."""
+def _holder(game: Stored, unreadable: str = "") -> str:
+    """Who holds a game, by its own key; empty: nobody."""
     try:
         return hash_of(game, "").get("holder", "")
     except CodecError:
-        return ""
+        return unreadable
 
 
 def _require(state: SessionState, game_id: str, holder: str | None) -> Require:
@@ -105,7 +108,7 @@ def _taken_over(
     except CodecError as error:
         where = f"{key}: {error}"
         copies = [*reading.quarantined, Quarantined(key, raw_of(game), where)]
-        return _refused(state.channel_id, state.game_id, where, "", copies)
+        return _refused(state.channel_id, state.game_id, where, UNREADABLE, copies)
     if not state.active:
         state.saved = holder or ""
     elif holder not in (None, held_by(state.channel_id), reading.exited):
