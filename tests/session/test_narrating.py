@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.session.world import GAME, OTHER, Channel, World
 
-from gamegirl.actors import Cancel, ClosedTurn, Perform, Session, TurnToken
+from gamegirl.actors import Cancel, ClosedTurn, LimitError, Perform, Session, TurnToken
 from gamegirl.actors.session import SessionBehaviour, TurnAttemptFailed, TurnGivenUp
 from gamegirl.actors.session import _messages as m
 
@@ -195,7 +195,7 @@ def test_record_that_does_not_fit() -> None:
 
 
 def test_record_that_cannot_fit() -> None:
-    """A turn of a save with larger limits is left to the host, and said so."""
+    """A turn of a save with larger limits holds up nothing: it gets a record all the same."""
     channel = World(never, record_bytes_max=300, summary_max=0)["c"]
     channel.boot()
     play(channel)
@@ -203,9 +203,51 @@ def test_record_that_cannot_fit() -> None:
     channel.world.behaviour = small.behaviour
     channel.ask(m.TurnFailed(TurnToken(GAME, 1), 1, "no luck"))
     assert isinstance(channel.events[-1], TurnGivenUp)
-    assert "50 are the limit" in channel.events[-1].reason
-    assert len(channel.snapshot().closed_turns) == 1
-    assert work(channel) is None
+    assert [record.narrative_summary for record in channel.history()] == [""]
+    assert not channel.snapshot().closed_turns
+
+
+def test_host_records_what_cannot_fit() -> None:
+    """The limit binds the narrative that a call brings: without one the record is made."""
+    channel = World(record_bytes_max=300, summary_max=100)["c"]
+    channel.boot()
+    play(channel)
+    channel.world.behaviour = World(record_bytes_max=50, summary_max=100).behaviour
+    with pytest.raises(LimitError, match="shorten the narrative"):
+        channel.record(1, "And so.")
+    assert channel.record(1, "").narrative_summary == ""
+
+
+def test_narrative_that_cannot_be_stored(channel: Channel) -> None:
+    """It counts as a failure, with the same delays and the same end as any other."""
+    play(channel)
+    delays: list[float] = []
+    for attempt in range(1, 6):
+        channel.ask(m.TurnNarrated(TurnToken(GAME, 1), attempt, "\ud800"))
+        assert isinstance(channel.events[-1], TurnAttemptFailed)
+        delays.append(delay_of(channel))
+    assert delays == [0.5, 1.0, 2.0, 4.0, 8.0]
+    channel.ask(m.TurnNarrated(TurnToken(GAME, 1), 6, "\ud800"))
+    assert isinstance(channel.events[-1], TurnGivenUp)
+    assert [record.narrative_summary for record in channel.history()] == [""]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("raises", [True, False])
+async def test_narrator_that_says_what_cannot_be_stored(raises: bool) -> None:
+    """It comes back as a failure whose reason can be written anywhere."""
+
+    async def half(turn: Any, session: Any) -> str:
+        if raises:
+            raise ValueError("\ud800")
+        return "\ud800"
+
+    channel = World(half)["c"]
+    channel.boot()
+    play(channel)
+    answer: Any = await channel.world.behaviour.perform(turn_of(channel))
+    assert isinstance(answer, m.TurnFailed)
+    assert answer.reason.encode()
 
 
 def finish(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -548,6 +548,25 @@ def test_fields_that_cannot_be_written_again(empty: World) -> None:
     assert json.loads(empty.store.text(json_key("c")))["fine"] == 1
 
 
+@pytest.mark.parametrize("field", ["user_name", "last_active", "badge"])
+def test_reasons_can_be_written(empty: World, field: str) -> None:
+    """A player whose id is half a surrogate pair is reported in texts that any store takes."""
+    players = {"ana": old.player("ana"), "\ud800": old.player("\ud800") | {field: ["\udfff"]}}
+    old.write(empty.store, game(players=players), steps=1)
+    assert list(empty["c"].snapshot().players) == ["ana"]
+    assert empty["c"].quarantined
+    for reason in reasons(empty["c"].quarantined):
+        assert reason.encode()
+
+
+def test_texts_that_cannot_be_stored(empty: World) -> None:
+    """Half a surrogate pair in a store that answers with texts quarantines, and says so."""
+    empty.store["sg:game_session:c"] = {"game_id": "\ud800"}  # type: ignore[assignment, dict-item]
+    assert empty["c"].state.quarantine.encode()
+    empty.store["game:session:d"] = '{"game_id": "\ud800"}'  # type: ignore[assignment]
+    assert empty["d"].state.quarantine.encode()
+
+
 @pytest.mark.parametrize(
     "player",
     [
@@ -558,6 +577,9 @@ def test_fields_that_cannot_be_written_again(empty: World) -> None:
         {"joined_turn": 10**20},
         {"last_active": "now"},
         {"last_active": float("nan")},
+        {"last_active": 1e300},
+        {"last_active": -(10**16)},
+        {"last_active": 10**400},
         {"last_active_turn": 1.5},
         {"consecutive_skips": None},
         {"user_name": "\ud800"},

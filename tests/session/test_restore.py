@@ -10,7 +10,6 @@ from tests.session import old_system as old
 from tests.session.world import GAME, OTHER, Channel, World, whole
 
 from gamegirl.actors import (
-    GameActiveError,
     NoActiveGameError,
     SessionQuarantinedError,
     Window,

@@ -18,6 +18,7 @@ from gamegirl.actors.session._changes import Changes
 from gamegirl.actors.session._data import ClosedTurn, Session, Window
 from gamegirl.actors.session._journal import window_field
 from gamegirl.actors.session._keys import channel_keys, journal_key
+from gamegirl.actors.session._parts import printable
 from gamegirl.actors.session._restore import restore
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._saves import everything
@@ -91,6 +92,8 @@ class SessionBehaviour(Behaviour[SessionState]):
             match message:
                 case messages.TurnFailed():
                     delay = records.failed(changes, message)
+                case messages.TurnNarrated():
+                    delay = records.narrated(changes, message)
                 case Woken():
                     pass
                 case _:
@@ -150,12 +153,15 @@ class SessionBehaviour(Behaviour[SessionState]):
         try:
             narrative: Any = await self._on_turn(turn, work.session)
         except Exception as error:  # noqa: BLE001 - it comes back as a message
-            reason = f"{type(error).__name__}: {error}"
+            reason = printable(f"{type(error).__name__}: {error}")
             return messages.TurnFailed(turn.token, turn.attempt, reason)
-        if narrative is None or isinstance(narrative, str):
-            return messages.TurnNarrated(turn.token, turn.attempt, narrative)
-        reason = f"on_turn returned {type(narrative).__name__}, expected a text or None"
-        return messages.TurnFailed(turn.token, turn.attempt, reason)
+        if narrative is not None and not isinstance(narrative, str):
+            reason = f"on_turn returned {type(narrative).__name__}, expected a text or None"
+            return messages.TurnFailed(turn.token, turn.attempt, reason)
+        if narrative is not None and printable(narrative) != narrative:
+            reason = "on_turn returned a text with half a surrogate pair in it: it can't be stored"
+            return messages.TurnFailed(turn.token, turn.attempt, reason)
+        return messages.TurnNarrated(turn.token, turn.attempt, narrative)
 
 
 def _snapshot(changes: Changes, message: messages.ReadState) -> Session:
@@ -181,5 +187,4 @@ _RULES: dict[type, Callable[[Changes, Any], Any]] = {
     messages.SetTitleScreen: people.set_title_screen,
     messages.Save: people.save,
     messages.ReadState: _snapshot,
-    messages.TurnNarrated: records.narrated,
 }

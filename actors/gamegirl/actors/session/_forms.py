@@ -27,6 +27,7 @@ from gamegirl.actors.session._parts import (
     mapping_of,
     player_of,
     player_to_plain,
+    printable,
     text_of,
     texts_of,
     whole_of,
@@ -283,13 +284,15 @@ def _inner(fields: dict[str, str], name: str) -> Any:
 def _read_players(form: Form, plain: Any, key: str, now: float) -> None:
     players: dict[str, Player] = {}
     for user_id, fields in mapping_of(plain, "players").items():
-        path = f"players.{user_id}"
+        path = printable(f"players.{user_id}")
         try:
             text_of(user_id, path)
             player, extras = player_of(user_id, fields, path, now)
         except CodecError as error:
             reason = "; ".join(str(one) for one in error.faults)
-            form.malformed.append(Quarantined(key, encode_loosely({user_id: fields}), reason))
+            form.malformed.append(
+                Quarantined(key, encode_loosely({user_id: fields}), printable(reason))
+            )
             continue
         players[user_id] = player
         extras = {n: v for n, v in extras.items() if _keepable(form, key, f"{path}.{n}", v)}
@@ -306,7 +309,7 @@ def _keepable(form: Form, key: str, path: str, value: Any) -> bool:
         encode_json([path, value])
     except CodecError as error:
         reason = f"{path!a}: " + "; ".join(str(one) for one in error.faults)
-        form.malformed.append(Quarantined(key, encode_loosely({path: value}), reason))
+        form.malformed.append(Quarantined(key, encode_loosely({path: value}), printable(reason)))
         return False
     return True
 

@@ -43,9 +43,14 @@ class StoredRecord:
     dated: bool
 
 
+def printable(text: str) -> str:
+    """The text without half surrogate pairs, which neither a store nor a log could take."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 def fault(path: str, reason: str) -> CodecError:
     """An error with this one fault."""
-    return CodecError("stored session", (Fault(path, reason),))
+    return CodecError("stored session", (Fault(printable(path), printable(reason)),))
 
 
 def mapping_of(plain: Any, path: str) -> dict[str, Any]:
@@ -133,7 +138,9 @@ def player_of(user_id: str, plain: Any, path: str, now: float) -> tuple[Player, 
     for name in ("joined_turn", "last_active_turn", "consecutive_skips"):
         if not 0 <= plain.get(name, 0) < NUMBER_MAX:
             raise fault(f"{path}.{name}", "out of range")
-    if "last_active" not in plain:
+    if "last_active" in plain:
+        seconds_of(plain["last_active"], f"{path}.last_active")
+    else:
         player = attrs.evolve(player, last_active=now)
     if len(plain) == len(PLAYER_FIELDS) and plain.keys() == PLAYER_FIELDS:
         return player, {}
@@ -254,7 +261,7 @@ def recorded_turn(channel_id: str, game_id: str, turn: int) -> ClosedTurn:
 def as_text(data: bytes | str, path: str) -> str:
     """Stored bytes as a text."""
     if isinstance(data, str):
-        return data
+        return text_of(data, path)
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -29,7 +29,13 @@ from gamegirl.actors.session._forms import (
 )
 from gamegirl.actors.session._journal import apply_journal, apply_turns
 from gamegirl.actors.session._keys import channel_keys
-from gamegirl.actors.session._parts import as_fields, mapping_of, record_of, record_to_bytes
+from gamegirl.actors.session._parts import (
+    as_fields,
+    mapping_of,
+    printable,
+    record_of,
+    record_to_bytes,
+)
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._saves import put_choice, state_of
 from gamegirl.actors.session._state import SessionState
@@ -117,9 +123,9 @@ def read_channel(
 
 class _CorruptError(Exception):
     def __init__(self, key: str, reason: str) -> None:
-        super().__init__(f"{key}: {reason}")
+        super().__init__(f"{key}: {printable(reason)}")
         self.key = key
-        self.reason = reason
+        self.reason = printable(reason)
 
 
 class UnusableError(Exception):
@@ -217,12 +223,14 @@ def _read_forms(
     text: Any = stored[_JSON]
     fields: dict[str, str] | None = None
     if text is not None:
-        found.digests["json_raw"] = digest_of(text.encode() if isinstance(text, str) else text)
+        found.digests["json_raw"] = digest_of(
+            text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        )
     if stored[_HASH]:
         try:
             fields = as_fields(_hash(stored[_HASH]), "")
         except CodecError as error:
-            copies.append(Quarantined(keys[_HASH], raw_of(stored[_HASH]), str(error)))
+            copies.append(Quarantined(keys[_HASH], raw_of(stored[_HASH]), printable(str(error))))
         else:
             found.digests["hash_raw"] = digest_of_hash(fields)
     known = {name for name, raw in found.digests.items() if meta.get(name) == raw}
@@ -234,13 +242,15 @@ def _read_forms(
                 found.json = json_form(text, keys[_JSON], now)
                 copies += found.json.malformed
             except CodecError as error:
-                copies.append(Quarantined(keys[_JSON], raw_of(text), str(error)))
+                copies.append(Quarantined(keys[_JSON], raw_of(text), printable(str(error))))
         if fields is not None:
             try:
                 found.hash = hash_form(fields, keys[_HASH], now)
                 copies += found.hash.malformed
             except CodecError as error:
-                copies.append(Quarantined(keys[_HASH], raw_of(stored[_HASH]), str(error)))
+                copies.append(
+                    Quarantined(keys[_HASH], raw_of(stored[_HASH]), printable(str(error)))
+                )
     for name, form in (("json", found.json), ("hash", found.hash)):
         if form is None:
             found.digests.pop(f"{name}_raw", None)
@@ -379,7 +389,7 @@ def _read_history(
             try:
                 record = record_of(item, now)
             except CodecError as error:
-                reading.quarantined.append(Quarantined(key, item, str(error)))
+                reading.quarantined.append(Quarantined(key, item, printable(str(error))))
                 continue
             good.append(
                 item

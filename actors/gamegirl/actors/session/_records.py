@@ -40,6 +40,7 @@ from gamegirl.actors.session._messages import (
 )
 from gamegirl.actors.session._parts import (
     StoredRecord,
+    printable,
     record_of,
     record_to_bytes,
     recorded_turn,
@@ -119,32 +120,38 @@ def hand_out(changes: Changes, delay: float = 0.0) -> None:
     changes.effect(Perform(WORK, HandOut(kept.turn, state.snapshot()), delay))
 
 
-def narrated(changes: Changes, message: TurnNarrated) -> None:
-    """`on_turn` has returned."""
+def narrated(changes: Changes, message: TurnNarrated) -> float:
+    """`on_turn` has returned; returns after how many seconds to hand out again."""
     kept = _in_hand(changes, message)
     if kept is None:
-        return
+        return 0.0
     if message.narrative is None:
         changes.state.awaited = kept.turn.turn
-        return
+        return 0.0
     try:
         _record(changes, kept, message.narrative)
     except LimitError as error:
         _give_up(changes, kept, message.attempt, str(error))
+    except GameGirlError as error:
+        return _failed(changes, kept, message.attempt, str(error))
+    return 0.0
 
 
 def failed(changes: Changes, message: TurnFailed) -> float:
     """`on_turn` has failed; returns after how many seconds to hand out again."""
-    state = changes.state
     kept = _in_hand(changes, message)
-    if kept is None:
-        return 0.0
+    return 0.0 if kept is None else _failed(changes, kept, message.attempt, message.reason)
+
+
+def _failed(changes: Changes, kept: KeptTurn, attempt: int, reason: str) -> float:
+    state = changes.state
     kept.failures += 1
-    place = (state.channel_id, state.game_id, kept.turn.turn, message.attempt, message.reason)
     if kept.failures > changes.rules.turn_retries_max:
-        _give_up(changes, kept, message.attempt, message.reason)
+        _give_up(changes, kept, attempt, reason)
         return 0.0
-    changes.emit(TurnAttemptFailed(*place))
+    changes.emit(
+        TurnAttemptFailed(state.channel_id, state.game_id, kept.turn.turn, attempt, reason)
+    )
     return min(_RETRY_SECONDS_MAX, _RETRY_SECONDS * 2.0 ** min(kept.failures - 1, 10))
 
 
@@ -172,10 +179,12 @@ def _record(changes: Changes, kept: KeptTurn, narrative: str) -> TurnRecord:
 def _append(changes: Changes, entry: TurnRecord, *, narration: bool) -> None:
     state, rules = changes.state, changes.rules
     data = record_to_bytes(entry, state.game_id, narration=narration)
-    if len(data) > rules.record_bytes_max:
+    # The limit binds what a call brings: a turn with too many choices (of the replaced system's, or
+    # of larger limits) still gets its record without a narrative, lest it holds up all others.
+    if len(data) > rules.record_bytes_max and entry.narrative_summary:
         raise LimitError(
             f"the record of turn {entry.turn} in channel {state.channel_id!r} takes {len(data)} "
-            f"bytes: {rules.record_bytes_max} are the limit"
+            f"bytes: {rules.record_bytes_max} are the limit; shorten the narrative"
         )
     state.records.append(data)
     del state.records[: -rules.history_max]
@@ -193,7 +202,9 @@ def _records(changes: Changes, count: int | None = None) -> list[StoredRecord]:
         try:
             records.append(record_of(state.records[position], changes.now))
         except CodecError as error:
-            event = RecordUnreadable(state.channel_id, state.game_id, position, str(error))
+            event = RecordUnreadable(
+                state.channel_id, state.game_id, position, printable(str(error))
+            )
             changes.emit(event)
     return records
 
@@ -213,9 +224,5 @@ def _in_hand(changes: Changes, message: TurnNarrated | TurnFailed) -> KeptTurn |
 
 def _give_up(changes: Changes, kept: KeptTurn, attempt: int, reason: str) -> None:
     state, turn = changes.state, kept.turn.turn
-    try:
-        _record(changes, kept, "")
-    except GameGirlError as error:
-        state.awaited = turn
-        reason = f"{reason}; {error}"
+    _record(changes, kept, "")
     changes.emit(TurnGivenUp(state.channel_id, state.game_id, turn, attempt, reason))

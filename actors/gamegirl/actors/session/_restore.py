@@ -25,6 +25,7 @@ from gamegirl.actors.session._keys import (
     meta_key,
     turns_key,
 )
+from gamegirl.actors.session._parts import printable
 from gamegirl.actors.session._reading import Reading, UnusableError, raw_of, read_channel
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._saves import adopt, hash_of
@@ -106,7 +107,7 @@ def _taken_over(
     try:
         holder = hash_of(game, "").get("holder")
     except CodecError as error:
-        where = f"{key}: {error}"
+        where = printable(f"{key}: {error}")
         copies = [*reading.quarantined, Quarantined(key, raw_of(game), where)]
         return _refused(state.channel_id, state.game_id, where, UNREADABLE, copies)
     if not state.active:
