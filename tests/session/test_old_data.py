@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import pytest
 from tests.session import old_system as old
-from tests.session.world import GAME, OTHER, Held, Store, World, encoded, reasons
+from tests.session.world import GAME, OTHER, Held, Store, World, encoded, reasons, whole
 
 from gamegirl.actors import GameActiveError, Restored, UnknownGameError, Woken
 from gamegirl.actors.session import _messages as m
@@ -546,6 +546,99 @@ def test_fields_that_cannot_be_written_again(empty: World) -> None:
     assert len(channel.quarantined) == 3
     channel.ask(m.Save())
     assert json.loads(empty.store.text(json_key("c")))["fine"] == 1
+
+
+@pytest.mark.parametrize("what", ["turn", "players", "crown", "only"])
+def test_what_only_the_hash_says_outlives_it(empty: World, what: str) -> None:
+    """Where the forms disagree both say the same from then on: the hash goes with its TTL."""
+    session = game(turn_number=4, players={"ana": old.player("ana")})
+    old.write(empty.store, session)
+    before = empty.store["game:session:c"]
+    match what:
+        case "turn":
+            session["turn_number"] = 5
+        case "crown":
+            session["crown_holder"] = "ana"
+        case _:
+            session["players"]["bo"] = old.player("bo")
+    old.write(empty.store, session)
+    empty.store["game:session:c"] = before
+    if what == "only":
+        del empty.store["game:session:c"]
+    channel = empty["c"]
+    channel.press("ana", "run")
+    expected = whole(channel.state)
+    del empty.store["sg:game_session:c"]
+    channel.restart()
+    assert not channel.quarantined
+    assert whole(channel.state) == expected
+    assert channel.snapshot().turn_number == session["turn_number"]
+
+
+@pytest.mark.parametrize("json_has_it", [True, False])
+@pytest.mark.parametrize("turn", [1, 9])
+def test_form_without_a_game_id(empty: World, json_has_it: bool, turn: int) -> None:
+    """A form that doesn't say whose it is is corrupt: the other serves, whatever its turn."""
+    good, bad = game(turn_number=5), game(turn_number=turn, game_id="")
+    old.write(empty.store, good if json_has_it else bad, steps=1)
+    other = World()
+    old.write(other.store, bad if json_has_it else good)
+    empty.store["sg:game_session:c"] = other.store["sg:game_session:c"]
+    session = empty["c"].snapshot()
+    assert (session.game_id, session.turn_number) == (good["game_id"], 5)
+    assert reasons(empty["c"].quarantined) == ["game_id: missing"]
+    empty["c"].restart()
+    assert len(empty["c"].quarantined) == 1
+
+
+@pytest.mark.parametrize("after", ["load", "load elsewhere", "boot", "swap", "wipe"])
+def test_it_has_exited_our_game(empty: World, after: str) -> None:
+    """A game of ours that it stored as inactive is a save, not lost to whoever comes next."""
+    channel = empty["c"]
+    channel.boot()
+    channel.press("ana", "run")
+    channel.close()
+    channel.record(1)
+    session = old.read_json(empty.store, "c")
+    session["active"] = False
+    old.write(empty.store, session)
+    channel.restart()
+    channel.compare()
+    assert not channel.snapshot().active
+    match after:
+        case "load":
+            channel.load()
+        case "boot":
+            channel.boot(OTHER)
+        case "swap":
+            channel.swap()
+        case "wipe":
+            channel.ask(m.Wipe())
+            assert game_key(GAME) not in empty.store
+            return
+        case _:
+            pass
+    where = empty["c" if after == "load" else "d"]
+    if after != "load":
+        where.load()
+    assert list(where.snapshot().players) == ["ana"]
+    assert [record.turn for record in where.history()] == [1]
+    if after == "load elsewhere":
+        channel.restart()
+        channel.boot(OTHER)
+        assert json.loads(empty.store.field("game:index", GAME) or "")["channel_id"] == "d"
+
+
+def test_damaged_old_game_that_another_channel_loaded(empty: World) -> None:
+    """Its channel is free for another game, however often it is restored."""
+    players = {"ana": old.player("ana"), "bad": {"user_id": 1}}
+    old.write(empty.store, game(active=False, players=players))
+    assert empty["c"].state.saved == ""
+    empty["d"].load(empty["c"].state.game_id)
+    empty["c"].restart()
+    empty["c"].compare()
+    empty["c"].boot(OTHER)
+    assert empty["d"].snapshot().active
 
 
 @pytest.mark.parametrize("field", ["user_name", "last_active", "badge"])

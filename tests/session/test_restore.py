@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
@@ -278,6 +279,43 @@ def test_wipe_of_a_channel_whose_game_key_has_the_wrong_type(world: World) -> No
     assert world.store[game_key(GAME)] == b"a text"
 
 
+def lose_exit(world: World) -> None:
+    """The store goes back over an exit, and the live channel writes what it has."""
+    channel = world["c"]
+    channel.boot()
+    channel.press("ana", "run")
+    channel.close()
+    channel.record(1)
+    before = copy.deepcopy(dict(world.store))
+    channel.exit()
+    world.store.clear()
+    world.store.update(before)
+    for write in world.behaviour.stored(channel.state):
+        world.store.write(write)
+    assert world.store.field(game_key(GAME), "holder") == "channel:c"
+
+
+def test_lost_exit_is_made_up_for_on_restore(world: World) -> None:
+    """A game that its channel no longer runs is a save again, for whoever loads it."""
+    lose_exit(world)
+    world["c"].restart()
+    world["c"].compare()
+    assert (world.store.field(game_key(GAME), "holder") or "").startswith("save:")
+    world["d"].load()
+    assert [record.turn for record in world["d"].history()] == [1]
+    world["c"].restart()
+    world["c"].boot(OTHER)
+    assert world["d"].snapshot().active
+
+
+def test_lost_exit_and_load(world: World) -> None:
+    """The channel that still has the game can load it at once."""
+    lose_exit(world)
+    world["c"].load()
+    assert list(world["c"].snapshot().players) == ["ana"]
+    assert [record.turn for record in world["c"].history()] == [1]
+
+
 def test_damaged_history_of_ours(channel: Channel) -> None:
     """A damaged record is put aside once, and the others stay."""
     for text in ("one", "two", "three"):
@@ -301,7 +339,8 @@ def test_lost_keys(channel: Channel) -> None:
     assert channel.restart().active
     del store[JSON]
     assert channel.restart().active
-    del store[HASH]
+    assert JSON in store
+    del store[JSON], store[HASH]
     assert not channel.restart().active
     with pytest.raises(NoActiveGameError):
         channel.join("ana")

@@ -70,7 +70,13 @@ class SessionBehaviour(Behaviour[SessionState]):
         return restored
 
     def stored(self, state: SessionState) -> Sequence[Write]:
-        """Writes of all there is, for a store that has lost what it had."""
+        """Writes of all there is, for a store that has lost what it had.
+
+        A game that has left is only written as the channel's last one: whether another channel has
+        its save by now can't be told from here. Where the store has lost the exit itself, the next
+        restore saves the game anew, and `load` finds it here; what was waiting for a narrative at
+        the exit is lost, and so is the game if another one is booted here before that.
+        """
         return () if state.quarantine else everything(state, self.rules)
 
     def handle(self, state: SessionState, message: Any, now: float) -> Decision:

@@ -256,6 +256,11 @@ def _find(changes: Changes, message: Load) -> tuple[SessionState, str | None]:
         if holder.startswith("channel:"):
             where = holder.removeprefix("channel:")
             if where == state.channel_id:
+                if state.game_id == game_id:
+                    # The store has lost the exit: what is left of the game is here.
+                    own = SessionState(state.channel_id)
+                    own.become(state)
+                    return own, holder
                 raise _overwritten(state, game_id, where)
             raise GameActiveError(
                 f"game {game_id} is active in channel {where!r}: exit it there before channel "

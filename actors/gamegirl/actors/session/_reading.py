@@ -59,6 +59,7 @@ class Reading:
         aside: Whether the journal, the closed turns and the notes are not to be used.
         lost: The game that our notes say the channel holds, where the forms say otherwise.
         exited: The holder of the save that our notes say the channel made last.
+        saved: Whether the game is saved by restoring it.
     """
 
     state: SessionState
@@ -71,6 +72,7 @@ class Reading:
     aside: bool = False
     lost: str = ""
     exited: str = ""
+    saved: bool = False
 
 
 @attrs.define
@@ -100,8 +102,11 @@ def read_channel(
         state = _state_of(found, channel_id, keys, stored, copies)
         reading = Reading(state, found.source, quarantined=copies)
         reading.ours = bool(meta) and state.game_id != "" and _fits(meta, found)
-        reading.repair = bool(copies) or any(
-            form is not None and form.undated for form in (found.json, found.hash)
+        # What only the hash says goes with the hash's TTL: both forms must say it from now on.
+        reading.repair = (
+            bool(copies)
+            or (found.hash is not None and (found.json is None or _differ(found.json, found.hash)))
+            or any(form is not None and form.undated for form in (found.json, found.hash))
         )
         reading.noted = found.digests
         if reading.ours:
@@ -251,6 +256,14 @@ def _read_forms(
                 copies.append(
                     Quarantined(keys[_HASH], raw_of(stored[_HASH]), printable(str(error)))
                 )
+    if found.json and found.hash:
+        # A form that doesn't say whose it is can't serve. (The hash may lack any field.)
+        if not found.json.game_id and found.hash.game_id:
+            copies.append(Quarantined(keys[_JSON], raw_of(text), "game_id: missing"))
+            found.json = None
+        elif found.json.game_id and found.hash.game_id == "":
+            copies.append(Quarantined(keys[_HASH], raw_of(stored[_HASH]), "game_id: missing"))
+            found.hash = None
     for name, form in (("json", found.json), ("hash", found.hash)):
         if form is None:
             found.digests.pop(f"{name}_raw", None)
@@ -302,19 +315,32 @@ def _state_of(
     )
 
 
+_SAID = (
+    "game_id",
+    "game_name",
+    "active",
+    "turn_number",
+    "title_screen_url",
+    "crown_holder",
+    "players",
+)
+
+
 def _complete(form: Form, other: Form) -> None:
     """What the form doesn't say, the other one says."""
-    for name in (
-        "game_id",
-        "game_name",
-        "active",
-        "turn_number",
-        "title_screen_url",
-        "crown_holder",
-        "players",
-    ):
+    for name in _SAID:
         if getattr(form, name) is None:
             setattr(form, name, getattr(other, name))
+
+
+def _differ(json: Form, hash_: Form) -> bool:
+    """Whether the hash says anything of the game that the JSON doesn't say."""
+    for name in _SAID:
+        said = getattr(hash_, name)
+        other = getattr(json, name)
+        if said is not None and said is not other and said != other:
+            return True
+    return False
 
 
 def _fits(meta: dict[str, str], found: _Forms) -> bool:

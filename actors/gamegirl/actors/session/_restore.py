@@ -1,9 +1,9 @@
 """Restoring a session: from what the keys say to a state, and what must be written for it.
 
-Where a game of the replaced system's is held is not written in its forms, so the game's own key is
-read as well. New notes about such forms are written before anything else, so that what is played
-from here on is ours again at the next restore. What was damaged is written anew once it is copied
-aside, so that it is reported once.
+Where a game is held is not written in the replaced system's forms, nor for sure in ours of a game
+that has left, so the game's own key is read as well. New notes about the former are written before
+anything else, so that what is played from here on is ours again at the next restore. What was
+damaged is written anew once it is copied aside, so that it is reported once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gamegirl.actors._behaviour import Decision, NeedsMore, Quarantined, Restore
 from gamegirl.actors._errors import GameActiveError
 from gamegirl.actors._writes import Drop, PatchHash, PutList, Require, Write
 from gamegirl.actors.session._data import UNKNOWN, Player, Window
-from gamegirl.actors.session._forms import digest_of, full_forms, notes
+from gamegirl.actors.session._forms import digest_of, full_forms, json_text, notes
 from gamegirl.actors.session._journal import refresh, whole_journal, window_field
 from gamegirl.actors.session._keys import (
     channel_keys,
@@ -23,12 +23,13 @@ from gamegirl.actors.session._keys import (
     history_key,
     journal_key,
     meta_key,
+    saved_as,
     turns_key,
 )
 from gamegirl.actors.session._parts import printable
 from gamegirl.actors.session._reading import Reading, UnusableError, raw_of, read_channel
 from gamegirl.actors.session._rules import SessionRules
-from gamegirl.actors.session._saves import adopt, hash_of
+from gamegirl.actors.session._saves import adopt, hash_of, save
 from gamegirl.actors.session._state import SessionState
 from gamegirl.codec import CodecError
 
@@ -51,6 +52,10 @@ def restore(
         return _refused(channel_id, unusable.game_id, unusable.where, holder, unusable.copies)
     state = reading.state
     if reading.ours:
+        if not state.active:
+            if not games:
+                return NeedsMore((game_key(state.game_id),))
+            return _left(reading, _holder(games[0]), [], [], now, rules)
         return _restored(reading, [], now, rules)
     wanted = [game_id for game_id in (state.game_id, reading.lost) if game_id]
     if wanted and not games:
@@ -111,8 +116,8 @@ def _taken_over(
         copies = [*reading.quarantined, Quarantined(key, raw_of(game), where)]
         return _refused(state.channel_id, state.game_id, where, UNREADABLE, copies)
     if not state.active:
-        state.saved = holder or ""
-    elif holder not in (None, held_by(state.channel_id), reading.exited):
+        return _left(reading, holder or "", writes, requires, now, rules)
+    if holder not in (None, held_by(state.channel_id), reading.exited):
         # It was loaded into another channel meanwhile (and may have left that again), which took it
         # further than this form does: it is never live twice.
         reading.quarantined += [
@@ -134,6 +139,33 @@ def _taken_over(
     return _restored(reading, writes, now, rules, requires)
 
 
+def _left(
+    reading: Reading,
+    holder: str,
+    writes: list[Write],
+    requires: list[Require],
+    now: float,
+    rules: SessionRules,
+) -> Restored[SessionState]:
+    """A game that isn't active here, and who holds it by its own key.
+
+    If that is this channel, the replaced system has exited it, or the store has lost our exit:
+    these forms are all there is of it, so they become its save.
+    """
+    state = reading.state
+    own = held_by(state.channel_id)
+    if holder == own:
+        if not state.saved.startswith("save:"):
+            # From the content, so that the same forms always give the same decision.
+            state.saved = saved_as(digest_of(json_text(state), *state.records))
+        requires.append(_require(state, state.game_id, own))
+        writes.append(save(state, state.saved))
+        reading.repair = reading.saved = True
+    elif not reading.ours or state.saved in ("", own):
+        state.saved = holder
+    return _restored(reading, writes, now, rules, requires)
+
+
 def _restored(
     reading: Reading,
     writes: list[Write],
@@ -150,7 +182,7 @@ def _restored(
         writes += _reopened(state, now, rules, ours=reading.ours)
     if state.game_id and reading.repair:
         writes += full_forms(state, rules)
-        if reading.source == "held-elsewhere":
+        if not state.active and state.saved and not reading.saved:
             writes.pop()  # The listing says where the game is: not here.
     elif state.game_id and ((state.active and not reading.ours) or reading.aside):
         writes.append(notes(state, **reading.noted))
