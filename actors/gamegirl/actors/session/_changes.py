@@ -8,6 +8,7 @@ from typing import Any
 from gamegirl.actors._behaviour import Decision, Effect, Emit
 from gamegirl.actors._errors import GameActiveError
 from gamegirl.actors._writes import Drop, PatchHash, Require, Value, Write
+from gamegirl.actors.session._data import ClosedTurn
 from gamegirl.actors.session._forms import full_forms
 from gamegirl.actors.session._keys import game_key, journal_key, turns_key
 from gamegirl.actors.session._rules import SessionRules
@@ -20,9 +21,12 @@ class Changes:
 
     The full forms are made once, at the end, however many rules asked for them; so is the patch of
     the closed turns.
+
+    `closed` is the turn whose window was overdue when the message came.
     """
 
     __slots__ = (
+        "closed",
         "effects",
         "forms",
         "now",
@@ -41,6 +45,7 @@ class Changes:
         self.writes: list[Write] = []
         self.requires: list[Require] = []
         self.effects: list[Effect] = []
+        self.closed: ClosedTurn | None = None
         self.forms = False
         self.turns: dict[str, Value] = {}
         self.turns_gone: list[str] = []

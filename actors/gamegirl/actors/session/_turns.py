@@ -140,13 +140,15 @@ def close_due(changes: Changes) -> None:
     """Close the window if its deadline is over: a press at the deadline itself still counts."""
     window = changes.state.window
     if window is not None and changes.now > window.deadline:
-        _close(changes, window, window.deadline)
+        changes.closed = _close(changes, window, window.deadline)
 
 
 def close_window(changes: Changes, message: CloseWindow) -> ClosedTurn | None:
     """Close the open window now; without one, make a turn without choices if asked to."""
     state, now = changes.state, changes.now
     require_active(state)
+    if changes.closed is not None:
+        return changes.closed  # The window that the caller means has just closed by itself.
     if state.window is not None:
         return _close(changes, state.window, max(now, state.window.opened_at))
     return _close(changes, Window(now, now), now) if message.empty else None
