@@ -536,6 +536,37 @@ def test_old_history_may_hold_more(empty: World) -> None:
     assert len(empty["c"].quarantined) == 4
 
 
+def test_deep_fields(empty: World) -> None:
+    """An unknown field that is nested absurdly is put aside before any rule has to write it."""
+    deep: Any = []
+    for _ in range(300):
+        deep = [deep]
+    fine = json.loads('{"a": [{"b": [[]]}], "c": []}')
+    session = game(deep=deep, fine=fine)
+    session["players"]["ana"]["deep"] = {"deep": deep}
+    session["players"]["ana"]["fine"] = fine
+    old.write(empty.store, session, steps=1)
+    channel = empty["c"]
+    channel.press("ana", "run")
+    channel.exit()
+    channel.load(session["game_id"])
+    assert len(channel.quarantined) == 2
+    stored = json.loads(empty.store.text(json_key("c")))
+    assert "deep" not in stored
+    assert stored["fine"] == stored["players"]["ana"]["fine"] == fine
+
+
+def test_undated_entries_keep_what_is_unknown(empty: World) -> None:
+    """A history entry that gets its timestamp here loses nothing else."""
+    old.write(empty.store, game())
+    entry: dict[str, object] = {"turn": 1, "choices": {}, "mood": ["grim"]}
+    empty.store["game:session:c:history"] = [json.dumps(entry).encode()]
+    empty.now = 777.0
+    empty["c"].restart()
+    (stored,) = empty.store.list("game:session:c:history")
+    assert json.loads(stored) == entry | {"timestamp": 777.0}
+
+
 def test_fields_that_cannot_be_written_again(empty: World) -> None:
     """An unknown field with half a surrogate pair or a NaN is put aside, the game restores."""
     session = game(later="\ud800", nan=float("nan"), fine=1)
@@ -654,9 +685,11 @@ def test_reasons_can_be_written(empty: World, field: str) -> None:
 
 def test_texts_that_cannot_be_stored(empty: World) -> None:
     """Half a surrogate pair in a store that answers with texts quarantines, and says so."""
-    empty.store["sg:game_session:c"] = {"game_id": "\ud800"}  # type: ignore[assignment, dict-item]
+    fields: Any = {"game_id": "\ud800"}
+    empty.store["sg:game_session:c"] = fields
     assert empty["c"].state.quarantine.encode()
-    empty.store["game:session:d"] = '{"game_id": "\ud800"}'  # type: ignore[assignment]
+    text: Any = '{"game_id": "\ud800"}'
+    empty.store["game:session:d"] = text
     assert empty["d"].state.quarantine.encode()
 
 

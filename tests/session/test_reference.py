@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -107,6 +109,29 @@ async def test_a_whole_game(session: SessionRef) -> None:
     assert len((await session.boot("The Loop")).game_id) == 12
 
 
+async def test_snapshots_can_be_copied(session: SessionRef) -> None:
+    """Snapshots are read-only, equal dicts, and can be copied deeply and pickled."""
+    await session.boot("The Loop")
+    await session.press("ana", "Ana", "run")
+    await session.close_window()
+    await session.press("bo", "Bo", "run")
+    snapshot = await session.state()
+    assert copy.deepcopy(snapshot) == snapshot == pickle.loads(pickle.dumps(snapshot))
+    choices: Any = snapshot.pending_choices
+    assert choices == {"bo": "run"}
+    expected = {"bo": "run"}
+    assert expected == choices
+    assert choices != {"bo": "hide"}
+    assert "bo" in choices
+    assert (choices["bo"], choices.get("ana"), len(choices)) == ("run", None, 1)
+    assert (list(choices), list(choices.values())) == (["bo"], ["run"])
+    assert repr(choices) == "{'bo': 'run'}"
+    with pytest.raises(TypeError):
+        choices["bo"] = "hide"
+    with pytest.raises(TypeError):
+        hash(choices)
+
+
 async def test_one_message_each(session: SessionRef, host: FakeHost) -> None:
     """An operation is one message; ids that it needs come in it."""
     await session.boot("The Loop")
@@ -190,6 +215,7 @@ BAD_IDS: list[Any] = ["", "x" * 201, "a\nb", "\ud800", "\x7f", 7, None, b"x", Tr
 BAD_NAMES: list[Any] = ["", "x" * 201, "a\nb", "a\u2028b", "\ud800", 7, None, b"x"]
 BAD_COUNTS: list[Any] = [-1, 1.0, "1", True, 10**15, 10**400, float("nan")]
 BAD_TURNS: list[Any] = [*BAD_COUNTS, TurnToken(GAME, -1)]
+BAD_TOKENS: list[Any] = [TurnToken(v, 1) for v in (7, None, "", b"x", ["a"])]  # type: ignore[arg-type]
 BAD_GAME_IDS: list[Any] = ["", "x" * 25, "a b", "ä", 7, "a:b"]
 BAD_TEXTS: list[Any] = ["x" * 2_001, None, 7, "\ud800"]
 
@@ -217,7 +243,9 @@ CASES: list[tuple[str, list[Any], dict[str, Any], type[GameGirlError]]] = [
     *(("record", [1, v], {}, InvalidInputError) for v in [None, 7, "\ud800"]),
     *(("narrate", [v], {}, InvalidInputError) for v in [None, 7, "\ud800"]),
     *(("close_window", [], {"empty": v}, InvalidInputError) for v in [1, None, "no"]),
-    *(("set_title_screen", [v], {}, InvalidInputError) for v in BAD_TEXTS),
+    *(("set_title_screen", [v], {}, InvalidInputError) for v in [*BAD_TEXTS, "a\nb", "\0"]),
+    *(("press", ["a", "Ana", "x"], {"turn": v}, InvalidIdError) for v in BAD_TOKENS),
+    *(("record", [v, "x"], {}, InvalidIdError) for v in BAD_TOKENS),
     *(("boot", ["x"], {"title_screen_url": v}, InvalidInputError) for v in BAD_TEXTS),
 ]
 

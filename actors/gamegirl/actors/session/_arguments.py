@@ -33,15 +33,21 @@ def new_game_id(value: Any, channel_id: str) -> str:
 
 def name_of(value: Any, what: str, most: int, channel_id: str) -> str:
     """A name: some characters, no control characters, and not none."""
-    name = text_of(value, what, most, channel_id)
+    name = line_of(value, what, most, channel_id)
     if not name:
         raise InvalidInputError(f"{what} is empty (channel {channel_id!r}): give it a name")
-    if _CONTROL.search(name):
+    return name
+
+
+def line_of(value: Any, what: str, most: int, channel_id: str) -> str:
+    """A text without control characters."""
+    line = text_of(value, what, most, channel_id)
+    if _CONTROL.search(line):
         raise InvalidInputError(
-            f"{what} {_shown(name)} has control characters in it (channel {channel_id!r}): "
+            f"{what} {_shown(line)} has control characters in it (channel {channel_id!r}): "
             "remove them"
         )
-    return name
+    return line
 
 
 def text_of(value: Any, what: str, most: int | None, channel_id: str) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from enum import Enum
-from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
 from gamegirl.actors._errors import InvalidInputError
 from gamegirl.actors.session._rules import SessionRules
+
+T = TypeVar("T")
 
 _TOKEN = re.compile(r"(?s)(.{1,200}):([0-9]{1,15})")
 
@@ -22,9 +23,50 @@ UNKNOWN = "Unknown"
 """The crown's name while it is held by somebody who isn't on the roster."""
 
 
+class FrozenMapping(Mapping[str, T]):
+    """A read-only copy of a mapping, in the same order; it equals a dict, and can be pickled."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Mapping[str, T]) -> None:
+        self._items = dict(items)
+
+    def __getitem__(self, key: str) -> T:
+        return self._items[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._items
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __eq__(self, other: object) -> bool:
+        given: Any = other
+        return bool(self._items == (given._items if isinstance(other, FrozenMapping) else given))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self._items)
+
+    def keys(self) -> KeysView[str]:
+        """The keys, in order."""
+        return self._items.keys()
+
+    def values(self) -> ValuesView[T]:
+        """The values, in order."""
+        return self._items.values()
+
+    def items(self) -> ItemsView[str, T]:
+        """The pairs, in order."""
+        return self._items.items()
+
+
 def _frozen(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A read-only copy, in the same order."""
-    return MappingProxyType(dict(mapping))
+    return mapping if isinstance(mapping, FrozenMapping) else FrozenMapping(mapping)
 
 
 class ActivityTier(Enum):

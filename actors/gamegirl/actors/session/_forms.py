@@ -52,6 +52,9 @@ _JSON_FIELDS = frozenset(
     )
 )
 _HASH_FIELDS = _JSON_FIELDS | {"pending_choices", "countdown_started"}
+_DEPTH_MAX = 64
+"""So deep may an unknown field be nested to be kept: far from where encoding it would fail."""
+
 _WHOLE = re.compile(r"[0-9]{1,15}")
 
 
@@ -306,12 +309,29 @@ def _read_players(form: Form, plain: Any, key: str, now: float) -> None:
 def _keepable(form: Form, key: str, path: str, value: Any) -> bool:
     """Whether an unknown field can be written again; if not, it is put aside."""
     try:
+        if _deep(value):
+            raise fault("", f"is nested deeper than {_DEPTH_MAX} levels")
         encode_json([path, value])
     except CodecError as error:
         reason = f"{path!a}: " + "; ".join(str(one) for one in error.faults)
         form.malformed.append(Quarantined(key, encode_loosely({path: value}), printable(reason)))
         return False
     return True
+
+
+def _deep(value: Any) -> bool:
+    """Whether it is nested so deeply that writing it somewhere inside could fail."""
+    level = [value]
+    for _ in range(_DEPTH_MAX):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, (dict, list))
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return False
+    return any(isinstance(one, (dict, list)) for one in level)
 
 
 def encode_loosely(plain: Any) -> bytes:

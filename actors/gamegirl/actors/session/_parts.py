@@ -178,6 +178,11 @@ def record_of(data: bytes | str, now: float) -> StoredRecord:
     )
 
 
+def dated_bytes(data: bytes, now: float) -> bytes:
+    """A history entry with a timestamp, and all else that it says."""
+    return encode_json(mapping_of(decode_json(data), "") | {"timestamp": now})
+
+
 def answer_to_plain(answer: Pressed) -> list[Any]:
     """An answer without what its turn says already."""
     return [answer.opened, answer.remaining, answer.deadline]

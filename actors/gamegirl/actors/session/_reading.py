@@ -31,10 +31,10 @@ from gamegirl.actors.session._journal import apply_journal, apply_turns
 from gamegirl.actors.session._keys import channel_keys
 from gamegirl.actors.session._parts import (
     as_fields,
+    dated_bytes,
     mapping_of,
     printable,
     record_of,
-    record_to_bytes,
 )
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._saves import put_choice, state_of
@@ -413,15 +413,9 @@ def _read_history(
         good: list[bytes] = []
         for item in raw:
             try:
-                record = record_of(item, now)
+                good.append(item if record_of(item, now).dated else dated_bytes(item, now))
             except CodecError as error:
                 reading.quarantined.append(Quarantined(key, item, printable(str(error))))
-                continue
-            good.append(
-                item
-                if record.dated
-                else record_to_bytes(record.record, record.game_id, narration=record.narration)
-            )
         if good != raw:
             reading.records = good[-rules.history_max :]
         raw = good

@@ -13,6 +13,7 @@ from gamegirl.actors.session._arguments import (
     count_of,
     flag_of,
     id_of,
+    line_of,
     name_of,
     new_game_id,
     text_of,
@@ -115,7 +116,7 @@ class SessionRef:
         number: Any = turn
         game_id = None
         if isinstance(turn, TurnToken):
-            number, game_id = turn.turn, turn.game_id
+            number, game_id = turn.turn, self._game(turn.game_id)
         reply: Pressed = await self._ask(
             messages.Press(
                 self._user(user_id),
@@ -155,7 +156,7 @@ class SessionRef:
         number: Any = turn
         game_id = None
         if isinstance(turn, (ClosedTurn, TurnToken)):
-            number, game_id = turn.turn, turn.game_id
+            number, game_id = turn.turn, self._game(turn.game_id)
         elif isinstance(number, bool) or not isinstance(number, int):
             raise InvalidInputError(
                 "turn is a ClosedTurn, a TurnToken or a whole number, not "
@@ -269,11 +270,14 @@ class SessionRef:
     def _user(self, user_id: Any) -> str:
         return id_of(user_id, "user id", self.channel_id)
 
+    def _game(self, game_id: Any) -> str:
+        return id_of(game_id, "the turn's game id", self.channel_id)
+
     def _name(self, name: Any, what: str) -> str:
         return name_of(name, what, self._rules.name_max, self.channel_id)
 
     def _url(self, url: Any) -> str:
-        return text_of(url, "title screen url", self._rules.url_max, self.channel_id)
+        return line_of(url, "title screen url", self._rules.url_max, self.channel_id)
 
     def _narrative(self, narrative: Any) -> str:
         # Cut here, so that a long one doesn't lie in the mailbox.
