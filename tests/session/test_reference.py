@@ -211,6 +211,27 @@ async def test_wipe_where_the_game_has_moved(
     assert world["d"].snapshot().active
 
 
+async def test_wipe_while_another_game_is_booted(
+    session: SessionRef, host: FakeHost, world: World
+) -> None:
+    """What comes between the two tries of a wipe goes with its key: its id is free again."""
+    await session.boot("The Loop", game_id=GAME)
+    await session.exit()
+    world["d"].load(GAME)
+    ask = host.ask
+
+    async def boot_first(kind: str, actor_id: str, message: object) -> Any:
+        if message == m.Wipe(GAME):
+            world["c"].boot(OTHER)
+        return await ask(kind, actor_id, message)
+
+    host.ask = boot_first  # type: ignore[method-assign]
+    await session.wipe()
+    assert (await session.state()).game_id == ""
+    assert (await session.boot("Neon", game_id=OTHER)).game_id == OTHER
+    assert world["d"].snapshot().active
+
+
 BAD_IDS: list[Any] = ["", "x" * 201, "a\nb", "\ud800", "\x7f", 7, None, b"x", True]
 BAD_NAMES: list[Any] = ["", "x" * 201, "a\nb", "a\u2028b", "\ud800", 7, None, b"x"]
 BAD_COUNTS: list[Any] = [-1, 1.0, "1", True, 10**15, 10**400, float("nan")]
