@@ -16,6 +16,7 @@ from gamegirl.actors import (
     GameActiveError,
     OwnershipLostError,
     PatchHash,
+    PutHash,
     PutList,
     PutText,
     SessionQuarantinedError,
@@ -177,6 +178,40 @@ async def test_a_game_survives_a_store_that_went_back() -> None:
         assert (await supervisor.game(booted.game_id)) is not None
         with pytest.raises(GameActiveError):
             await supervisor.session("d").load(booted.game_id)
+
+
+async def test_a_game_that_moved_is_not_live_twice_after_the_store_went_back() -> None:
+    """Forms that say it still runs in the channel it left are overruled by the game's own key."""
+    store = MemoryStore()
+    async with hosted(store) as supervisor:
+        left, now = supervisor.session("left"), supervisor.session("now")
+        booted = await left.boot("G")
+        await left.press("1", "Ana", "x")
+        await left.close_window()
+        entries = await store.entries([f"{prefix}left{suffix}" for prefix, suffix in CHANNEL_FORMS])
+        await left.exit()
+        await supervisor.release("left")
+        await now.load(booted.game_id)
+        back: list[Write] = []
+        for entry in entries:
+            if isinstance(entry.value, bytes):
+                back.append(PutText(entry.key, entry.value))
+            elif isinstance(entry.value, dict):
+                fields = {name.decode(): value for name, value in entry.value.items()}
+                back.append(PutHash(entry.key, fields))
+        await alter(store, *back)
+        assert not (await left.state()).active
+        assert (await now.state()).active
+        await now.press("2", "Bo", "y")
+
+
+CHANNEL_FORMS = (
+    ("game:session:", ""),
+    ("sg:game_session:", ""),
+    ("gg:session:", ":window"),
+    ("gg:session:", ":turns"),
+    ("gg:session:", ":meta"),
+)
 
 
 async def test_a_store_that_goes_back_while_an_actor_restarts_is_loaded_from_what_it_has() -> None:

@@ -52,11 +52,15 @@ def restore(
         return _refused(channel_id, unusable.game_id, unusable.where, holder, unusable.copies)
     state = reading.state
     if reading.ours:
+        if not games:
+            return NeedsMore((game_key(state.game_id),))
+        holder = _holder(games[0])
         if not state.active:
-            if not games:
-                return NeedsMore((game_key(state.game_id),))
-            return _left(reading, _holder(games[0]), [], [], now, rules)
-        return _restored(reading, [], now, rules)
+            return _left(reading, holder, [], [], now, rules)
+        if holder == held_by(channel_id):
+            return _restored(reading, [], now, rules)
+        # Our own forms say that it runs here, and its key doesn't: the store went back in time.
+        return _taken_over(reading, stored, [], [], now, rules)
     wanted = [game_id for game_id in (state.game_id, reading.lost) if game_id]
     if wanted and not games:
         return NeedsMore(tuple(map(game_key, wanted)))
