@@ -200,9 +200,12 @@ async def test_a_game_that_moved_is_not_live_twice_after_the_store_went_back() -
                 fields = {name.decode(): value for name, value in entry.value.items()}
                 back.append(PutHash(entry.key, fields))
         await alter(store, *back)
-        assert not (await left.state()).active
-        assert (await now.state()).active
+        there = await left.state()
+        assert (there.active, there.window, there.closed_turns) == (False, None, ())
+        assert await text(store, "gg:quarantine")
         await now.press("2", "Bo", "y")
+        await left.boot("Next")
+        assert (await now.state()).pending_choices == {"2": "y"}
 
 
 CHANNEL_FORMS = (

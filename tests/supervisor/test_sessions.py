@@ -352,7 +352,7 @@ async def test_redis_that_is_down_is_an_error_in_time_and_never_a_success(stores
     """Presses fail while the store is away, and a repeated press counts once when it is back."""
     store = FaultyStore(stores())
     answers: list[object] = []
-    async with hosted(store, commit_timeout_seconds=0.15) as supervisor:
+    async with hosted(store, commit_timeout_seconds=0.5) as supervisor:
         session = supervisor.session("c")
         await session.boot("G")
         store.down = True

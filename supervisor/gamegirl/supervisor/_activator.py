@@ -34,6 +34,8 @@ _SLICE_SECONDS = 0.001
 
 _RETRY_FIRST_SECONDS = 0.02
 _RETRY_MAX_SECONDS = 0.5
+_RETRIES_MIN = 4
+"""So often at least it is tried within the commit timeout."""
 
 
 class Activator:
@@ -120,7 +122,10 @@ class Activator:
             for cell in batch:
                 if _claimable(cell) and self._engine.life.unclaimed(cell):
                     self._wanted[cell] = None
-            delay = min(_RETRY_MAX_SECONDS, _RETRY_FIRST_SECONDS * 2.0**self._failures)
+            most = min(
+                _RETRY_MAX_SECONDS, self._engine.settings.commit_timeout_seconds / _RETRIES_MIN
+            )
+            delay = min(most, _RETRY_FIRST_SECONDS * 2.0 ** min(self._failures, 16))
             await anyio.sleep(delay * self._engine.random.uniform(0.5, 1.0))
         else:
             self._failures = 0

@@ -25,6 +25,8 @@ _BATCH = 1024
 
 _RETRY_FIRST_SECONDS = 0.02
 _RETRY_MAX_SECONDS = 0.5
+_RETRIES_MIN = 4
+"""So often at least it is tried within the commit timeout."""
 
 
 class Flusher:
@@ -165,7 +167,8 @@ class Flusher:
         return True
 
     async def _back_off(self) -> None:
-        delay = min(_RETRY_MAX_SECONDS, _RETRY_FIRST_SECONDS * 2.0**self._failures)
+        most = min(_RETRY_MAX_SECONDS, self._engine.settings.commit_timeout_seconds / _RETRIES_MIN)
+        delay = min(most, _RETRY_FIRST_SECONDS * 2.0 ** min(self._failures, 16))
         await anyio.sleep(delay * self._engine.random.uniform(0.5, 1.0))
 
 

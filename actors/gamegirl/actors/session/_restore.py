@@ -126,9 +126,13 @@ def _taken_over(
         # further than this form does: it is never live twice.
         reading.quarantined += [
             Quarantined(name, raw_of(value), f"game {state.game_id} is held by {holder}")
-            for name, value in zip(keys[:3], stored, strict=False)
+            for name, value in zip(keys[: len(keys) if reading.ours else 3], stored, strict=False)
             if value
         ]
+        if reading.ours:
+            writes += [Drop(journal_key(state.channel_id)), Drop(turns_key(state.channel_id))]
+        state.window = None
+        state.choices, state.answers, state.turns, state.joins = {}, {}, {}, {}
         state.active = False
         state.saved = holder or ""
         state.journal = 0
