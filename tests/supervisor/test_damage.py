@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -31,21 +31,11 @@ from gamegirl.supervisor import (
     StoreRegressed,
     Supervisor,
 )
-from gamegirl.supervisor.stores import ActorKey, Claim, Claimed, Commit
 from gamegirl.testing import FaultyStore, eventually
 
 pytestmark = pytest.mark.anyio
 
-
-async def alter(store: Any, *writes: Write) -> None:
-    """Change keys behind everybody's back."""
-    actor = ActorKey("vandal", "v")
-    (claimed,) = await store.claim([Claim(actor, (), "n")])
-    assert isinstance(claimed, Claimed)
-    revision = claimed.revision + 1
-    await store.commit(
-        [Commit(actor, claimed.owner, revision, f"c{revision}", writes=writes, release=True)]
-    )
+Alter = Callable[..., Awaitable[None]]
 
 
 @asynccontextmanager
@@ -67,7 +57,7 @@ async def events_of(supervisor: Supervisor, kind: type, act: Any) -> list[Any]:
     return [event async for event in stream if isinstance(event, kind)]
 
 
-async def test_a_key_of_another_type_refuses_the_write_and_changes_nothing() -> None:
+async def test_a_key_of_another_type_refuses_the_write_and_changes_nothing(alter: Alter) -> None:
     """A commit that meets a wrong type happens not at all, and says which key it was."""
     store = MemoryStore()
     async with hosted(store) as supervisor:
@@ -86,7 +76,7 @@ async def test_a_key_of_another_type_refuses_the_write_and_changes_nothing() -> 
         await supervisor.session("other").boot("H")
 
 
-async def test_a_spoilt_fence_stops_its_channel_with_a_clear_error() -> None:
+async def test_a_spoilt_fence_stops_its_channel_with_a_clear_error(alter: Alter) -> None:
     """A fence that holds what we never write is nobody's to overwrite."""
     store = MemoryStore()
     async with hosted(store) as supervisor:
@@ -100,7 +90,7 @@ async def test_a_spoilt_fence_stops_its_channel_with_a_clear_error() -> None:
             await live.press("1", "Ana", "x")
 
 
-async def test_unreadable_sessions_are_refused_until_wiped() -> None:
+async def test_unreadable_sessions_are_refused_until_wiped(alter: Alter) -> None:
     """Corrupt content stays byte for byte; a copy is in quarantine; wipe starts over."""
     store = MemoryStore()
     async with hosted(store) as supervisor:
@@ -119,7 +109,9 @@ async def test_unreadable_sessions_are_refused_until_wiped() -> None:
         await supervisor.session("c").boot("G")
 
 
-async def test_half_a_surrogate_pair_in_a_players_id_is_put_aside_like_other_damage() -> None:
+async def test_half_a_surrogate_pair_in_a_players_id_is_put_aside_like_other_damage(
+    alter: Alter,
+) -> None:
     """What can't even be encoded is told in ASCII; the rest of the channel restores."""
     store = MemoryStore()
     async with hosted(store) as supervisor:
@@ -133,7 +125,7 @@ async def test_half_a_surrogate_pair_in_a_players_id_is_put_aside_like_other_dam
         assert await text(store, "gg:quarantine")
 
 
-async def test_a_revision_that_jumped_ahead_under_our_claim_is_reloaded() -> None:
+async def test_a_revision_that_jumped_ahead_under_our_claim_is_reloaded(alter: Alter) -> None:
     """What nobody can explain is loaded anew; the caller is told that it doesn't know."""
     store = MemoryStore()
     async with hosted(store) as supervisor:
@@ -146,7 +138,7 @@ async def test_a_revision_that_jumped_ahead_under_our_claim_is_reloaded() -> Non
         assert (await session.press("1", "Ana", "x")).opened
 
 
-async def test_a_game_survives_a_store_that_went_back() -> None:
+async def test_a_game_survives_a_store_that_went_back(alter: Alter) -> None:
     """Everything that was acknowledged is written anew: forms, window, unrecorded turns, save."""
     store = MemoryStore()
     async with hosted(store) as supervisor:
@@ -180,7 +172,7 @@ async def test_a_game_survives_a_store_that_went_back() -> None:
             await supervisor.session("d").load(booted.game_id)
 
 
-async def test_a_game_that_moved_is_not_live_twice_after_the_store_went_back() -> None:
+async def test_a_game_that_moved_is_not_live_twice_after_the_store_went_back(alter: Alter) -> None:
     """Forms that say it still runs in the channel it left are overruled by the game's own key."""
     store = MemoryStore()
     async with hosted(store) as supervisor:
@@ -217,7 +209,9 @@ CHANNEL_FORMS = (
 )
 
 
-async def test_a_store_that_goes_back_while_an_actor_restarts_is_loaded_from_what_it_has() -> None:
+async def test_a_store_that_goes_back_while_an_actor_restarts_is_loaded_from_what_it_has(
+    alter: Alter,
+) -> None:
     """Without memory there is nothing to write from: it is reported, and play goes on."""
     inner = MemoryStore()
     store = FaultyStore(inner)
@@ -244,7 +238,7 @@ async def test_a_store_that_goes_back_while_an_actor_restarts_is_loaded_from_wha
         assert (await session.state()).game_name == "G"
 
 
-async def test_the_listing_is_mended_from_the_games_themselves() -> None:
+async def test_the_listing_is_mended_from_the_games_themselves(alter: Alter) -> None:
     """A damaged or missing index entry hides no game."""
     store = MemoryStore()
     async with hosted(store) as supervisor:
@@ -274,7 +268,7 @@ async def test_the_listing_is_mended_from_the_games_themselves() -> None:
             await supervisor.forget(saved.game_id)
 
 
-async def test_old_games_can_be_forgotten_only_when_nobody_plays_them() -> None:
+async def test_old_games_can_be_forgotten_only_when_nobody_plays_them(alter: Alter) -> None:
     """The old listing knows no holder: the channel's form says whether the game is active."""
     store = MemoryStore()
     async with hosted(store) as supervisor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -30,7 +30,6 @@ from gamegirl.actors import (
     SessionQuarantinedError,
     StoreUnavailableError,
     UnknownGameError,
-    Write,
 )
 from gamegirl.actors.session import ClosedTurn, Session, TurnClosed, TurnGivenUp
 from gamegirl.codec import JsonCodec
@@ -42,10 +41,11 @@ from gamegirl.supervisor import (
     StoreRegressed,
     Supervisor,
 )
-from gamegirl.supervisor.stores import ActorKey, Claim, Claimed, Commit
 from gamegirl.testing import FaultyStore, eventually
 
 pytestmark = pytest.mark.anyio
+
+Alter = Callable[..., Awaitable[None]]
 
 
 @attrs.define
@@ -106,17 +106,6 @@ async def hosted(
         on_turn=on_turn,
     ) as supervisor:
         yield supervisor
-
-
-async def alter(store: MemoryStore, *writes: Write) -> None:
-    """Change keys behind everybody's back."""
-    actor = ActorKey("vandal", "v")
-    (claimed,) = await store.claim([Claim(actor, (), "n")])
-    assert isinstance(claimed, Claimed)
-    revision = claimed.revision + 1
-    await store.commit(
-        [Commit(actor, claimed.owner, revision, f"c{revision}", writes=writes, release=True)]
-    )
 
 
 @pytest.mark.parametrize(
@@ -280,7 +269,7 @@ async def test_aclose_may_be_called_from_a_narrator() -> None:
             await done.wait()
 
 
-async def test_a_claim_that_fails_during_a_regression_loses_no_memory() -> None:
+async def test_a_claim_that_fails_during_a_regression_loses_no_memory(alter: Alter) -> None:
     """What is to be written anew is kept until it is, however often the claim fails."""
     inner = MemoryStore()
     store = FaultyStore(inner)
@@ -295,7 +284,9 @@ async def test_a_claim_that_fails_during_a_regression_loses_no_memory() -> None:
         assert [event async for event in events if isinstance(event, StoreRegressed)]
 
 
-async def test_a_swap_in_flight_when_the_store_goes_back_saves_the_ejected_game() -> None:
+async def test_a_swap_in_flight_when_the_store_goes_back_saves_the_ejected_game(
+    alter: Alter,
+) -> None:
     """What an acknowledged commit wrote beside the channel's own keys is written again too."""
     store = MemoryStore()
     async with hosted(store) as supervisor:
@@ -435,7 +426,7 @@ async def test_a_caller_that_is_only_refused_still_yields() -> None:
             tasks.cancel_scope.cancel()
 
 
-async def test_a_restore_whose_own_commit_is_refused_stops_after_some_tries() -> None:
+async def test_a_restore_whose_own_commit_is_refused_stops_after_some_tries(alter: Alter) -> None:
     """No endless claiming: it counts as restarts, and then the channel alone is stopped."""
     store = MemoryStore()
     wrong = b'{"game_id":"aaaaaaaaaaaa","game_name":"G","channel_id":"c","players":{"u":"broken"}}'

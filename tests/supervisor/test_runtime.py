@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -33,7 +33,6 @@ from gamegirl.actors import (
     UnknownGameError,
     WakeWaiters,
     Woken,
-    Write,
 )
 from gamegirl.codec import JsonCodec
 from gamegirl.supervisor import (
@@ -52,10 +51,11 @@ from gamegirl.supervisor import (
     Supervisor,
     SweepFailed,
 )
-from gamegirl.supervisor.stores import ActorKey, Claim, Claimed, Commit
 from gamegirl.testing import FaultyStore, eventually
 
 pytestmark = pytest.mark.anyio
+
+Alter = Callable[..., Awaitable[None]]
 
 
 @attrs.define
@@ -576,7 +576,7 @@ async def test_messages_that_arrive_during_a_release_are_handled_by_the_next_lif
     assert sum(len(claims) for claims in store.claims) == 2
 
 
-async def test_a_store_that_went_back_in_time_is_written_anew_from_memory() -> None:
+async def test_a_store_that_went_back_in_time_is_written_anew_from_memory(alter: Alter) -> None:
     """Losing the fence, or a revision, is reported and repaired; nothing acknowledged is lost."""
     store = MemoryStore()
     async with hosted(store) as supervisor:
@@ -591,7 +591,9 @@ async def test_a_store_that_went_back_in_time_is_written_anew_from_memory() -> N
         assert await actor.ask(Read()) == 8
 
 
-async def test_a_store_that_lost_everything_unnoticed_is_noticed_at_the_next_renewal() -> None:
+async def test_a_store_that_lost_everything_unnoticed_is_noticed_at_the_next_renewal(
+    alter: Alter,
+) -> None:
     """Idle actors too are compared with the store when it no longer knows the lease."""
 
     class Replaced(FaultyStore):
@@ -611,7 +613,7 @@ async def test_a_store_that_lost_everything_unnoticed_is_noticed_at_the_next_ren
         assert Counter.codec.decode(text).total == 7
 
 
-async def test_unreadable_state_is_quarantined_and_never_overwritten() -> None:
+async def test_unreadable_state_is_quarantined_and_never_overwritten(alter: Alter) -> None:
     """What can't be decoded stays as it is, a copy is put aside, callers are told where."""
     store = MemoryStore()
     async with hosted(store) as supervisor:
@@ -630,15 +632,6 @@ async def test_unreadable_state_is_quarantined_and_never_overwritten() -> None:
         assert text == b'{"actor_id":"a","total":"x"}'
         assert isinstance(quarantine, dict)
         assert event.entry.encode() in quarantine
-
-
-async def alter(store: MemoryStore, *writes: Write) -> None:
-    """Change keys behind everybody's back."""
-    actor = ActorKey("vandal", "v")
-    (claimed,) = await store.claim([Claim(actor, (), "n")])
-    assert isinstance(claimed, Claimed)
-    revision = claimed.revision + 1
-    await store.commit([Commit(actor, claimed.owner, revision, "c", writes=writes, release=True)])
 
 
 async def test_presses_may_be_answered_from_memory() -> None:
