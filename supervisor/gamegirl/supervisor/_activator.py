@@ -32,11 +32,6 @@ _BATCH = 256
 _SLICE_SECONDS = 0.001
 """Restoring yields to the loop this often."""
 
-_RETRY_FIRST_SECONDS = 0.02
-_RETRY_MAX_SECONDS = 0.5
-_RETRIES_MIN = 4
-"""So often at least it is tried within the commit timeout."""
-
 
 class Activator:
     """Gathers actors that want a claim, claims them, and has their behaviours restore them.
@@ -122,11 +117,7 @@ class Activator:
             for cell in batch:
                 if _claimable(cell) and self._engine.life.unclaimed(cell):
                     self._wanted[cell] = None
-            most = min(
-                _RETRY_MAX_SECONDS, self._engine.settings.commit_timeout_seconds / _RETRIES_MIN
-            )
-            delay = min(most, _RETRY_FIRST_SECONDS * 2.0 ** min(self._failures, 16))
-            await anyio.sleep(delay * self._engine.random.uniform(0.5, 1.0))
+            await anyio.sleep(self._engine.retry_delay(self._failures))
         else:
             self._failures = 0
 

@@ -48,6 +48,11 @@ from gamegirl.supervisor.stores import ActorKey
 _SLICE = 64
 """So many queued messages of one actor are handled before others get a turn on the loop."""
 
+_RETRY_FIRST_SECONDS = 0.02
+_RETRY_MAX_SECONDS = 0.5
+_RETRIES_MIN = 4
+"""A store that doesn't answer is tried again at least so often within the commit timeout."""
+
 _KIND = re.compile(r"[A-Za-z0-9_-]{1,50}")
 
 Times: TypeAlias = "tuple[float | None, float | None]"
@@ -124,6 +129,12 @@ class Engine:
                 "pass it to Supervisor(behaviours=[...])"
             ) from None
 
+    def retry_delay(self, failures: int) -> float:
+        """How long to wait, in seconds, after so many failures of the store in a row."""
+        most = min(_RETRY_MAX_SECONDS, self.settings.commit_timeout_seconds / _RETRIES_MIN)
+        delay = min(most, _RETRY_FIRST_SECONDS * 2.0 ** min(failures, 16))
+        return delay * self.random.uniform(0.5, 1.0)
+
     def find(self, kind: str, actor_id: str) -> Cell | None:
         """The actor's cell, if it has one."""
         return self.role(kind).cells.get(actor_id)
@@ -194,20 +205,12 @@ class Engine:
         Returns:
             The decision, if it changed nothing and nothing has to be waited for.
         """
-        if role.timed:
-            decided = self._decide(cell, message, now)
-        else:
-            self.handled += 1
-            cell.last_used = now
-            try:
-                decision = cell.behaviour.handle(cell.state, message, now)
-                if not (decision.writes or decision.effects or decision.requires) and (
-                    type(decision.reply) is not Later
-                ):
-                    return decision
-                decided = decision, None
-            except BaseException as error:  # noqa: BLE001 - it is reported as a crash
-                decided = error
+        decided = self._decide(cell, message, now)
+        if isinstance(decided, tuple):
+            decision, times = decided
+            quiet = not (decision.writes or decision.effects or decision.requires)
+            if quiet and times is None and type(decision.reply) is not Later:
+                return decision
         envelope = Envelope(message, now, role.behaviour.sender(message))
         self._see_to(cell, envelope, decided)
         return envelope

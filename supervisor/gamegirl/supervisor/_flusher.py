@@ -23,11 +23,6 @@ from gamegirl.supervisor.stores import Commit, Store
 _BATCH = 1024
 """So many channels at most are committed together."""
 
-_RETRY_FIRST_SECONDS = 0.02
-_RETRY_MAX_SECONDS = 0.5
-_RETRIES_MIN = 4
-"""So often at least it is tried within the commit timeout."""
-
 
 class Flusher:
     """Gathers actors that changed and commits them.
@@ -68,11 +63,6 @@ class Flusher:
         else:
             self._patient[cell] = self._clock.monotonic() + self._flush_seconds
         self._wanted.set()
-
-    @property
-    def quiet(self) -> bool:
-        """Whether nothing is waiting to be committed."""
-        return not self._urgent and not self._patient
 
     def hurry(self) -> None:
         """Commit at once what may wait for company."""
@@ -167,9 +157,7 @@ class Flusher:
         return True
 
     async def _back_off(self) -> None:
-        most = min(_RETRY_MAX_SECONDS, self._engine.settings.commit_timeout_seconds / _RETRIES_MIN)
-        delay = min(most, _RETRY_FIRST_SECONDS * 2.0 ** min(self._failures, 16))
-        await anyio.sleep(delay * self._engine.random.uniform(0.5, 1.0))
+        await anyio.sleep(self._engine.retry_delay(self._failures))
 
 
 def _freeze(cell: Cell, commit: PendingCommit) -> Commit:

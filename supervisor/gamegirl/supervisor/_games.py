@@ -18,12 +18,12 @@ from gamegirl.actors import (
     UnknownGameError,
 )
 from gamegirl.actors import Stored as StoredValue
-from gamegirl.actors.session._keys import INDEX_KEY, game_key, hash_key, json_key
+from gamegirl.actors.session._keys import INDEX_KEY, game_key, hash_key, held_by, json_key
 from gamegirl.codec import HashCodec, InvalidIdError, JsonCodec, unescape_id
 from gamegirl.supervisor.stores import ActorKey, Claim, Claimed, Commit, Done, Outcome, Store
 
 _GAME_PREFIX = game_key("")
-_CHANNEL_HOLDER = "channel:"
+_CHANNEL_HOLDER = held_by("")
 
 _TRIES = 5
 _RETRY_SECONDS = 0.05

@@ -14,7 +14,7 @@ never by order: after a failover the next owner can get the same epoch.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol, TypeAlias
 
 import attrs
@@ -273,6 +273,3 @@ class Store(Protocol):
     async def entries(self, keys: Sequence[str]) -> Sequence[Entry]:
         """The keys as they are stored; absent ones have the value None."""
         ...
-
-
-Fields: TypeAlias = "Mapping[bytes, bytes]"
