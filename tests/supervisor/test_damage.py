@@ -23,6 +23,7 @@ from gamegirl.actors import (
     UnknownGameError,
     Write,
 )
+from gamegirl.actors.session._messages import SetCrown
 from gamegirl.supervisor import (
     CommitFailed,
     ContentQuarantined,
@@ -209,6 +210,10 @@ CHANNEL_FORMS = (
 )
 
 
+UNHASHABLE: Any = SetCrown([])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+"""No reference sends this: the handler crashes on it."""
+
+
 async def test_a_store_that_goes_back_while_an_actor_restarts_is_loaded_from_what_it_has(
     alter: Alter,
 ) -> None:
@@ -230,11 +235,12 @@ async def test_a_store_that_goes_back_while_an_actor_restarts_is_loaded_from_wha
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(press)
             await eventually(lambda: supervisor.statistics().unsettled == 1)
-            supervisor.actor("session", "c").tell(object())  # It crashes on what it doesn't know.
+            supervisor.actor("session", "c").tell(UNHASHABLE)
             store.drop_requests = 1
             await alter(inner, Drop("gg:fence:session:c"))
             store.let_go()
         assert [error.fate for error in errors] == [Fate.IN_DOUBT]
+        assert [crash.message for crash in supervisor.crashes()] == [UNHASHABLE]
         assert (await session.state()).game_name == "G"
 
 

@@ -133,6 +133,23 @@ async def test_another_thread_is_refused_and_a_portal_serves_it() -> None:
         assert (await session.state()).game_name == "From a thread"
 
 
+async def test_a_message_that_no_session_knows_is_refused_and_harms_nothing() -> None:
+    """What isn't one of a session's messages is invalid input, not a crash of the channel."""
+    async with Supervisor("memory://") as supervisor:
+        session, actor = supervisor.session("c"), supervisor.actor("session", "c")
+        for message in (object(), "press", None, GameBooted):
+            with pytest.raises(InvalidInputError, match="channel 'c'"):
+                await actor.ask(message)
+        booted = await session.boot("G")
+        await session.press("1", "Ana", "x")
+        with pytest.raises(InvalidInputError, match="takes no object"):
+            await actor.ask(object())
+        actor.tell(object())
+        state = await session.state()
+        assert (state.game_id, state.pending_choices) == (booted.game_id, {"1": "x"})
+        assert (supervisor.crashes(), supervisor.statistics().restarts) == ((), 0)
+
+
 async def test_leaving_a_cancelled_scope_still_drains() -> None:
     """Aclose is shielded: cancellation doesn't lose what was accepted."""
     store = MemoryStore()

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 from gamegirl.actors._behaviour import Behaviour, Decision, NeedsMore, Restored, Stored, Woken
-from gamegirl.actors._errors import SessionQuarantinedError
+from gamegirl.actors._errors import InvalidInputError, SessionQuarantinedError
 from gamegirl.actors._writes import PatchHash, Write
 from gamegirl.actors.session import _games as games
 from gamegirl.actors.session import _messages as messages
@@ -103,7 +103,7 @@ class SessionBehaviour(Behaviour[SessionState]):
                 case Woken():
                     pass
                 case _:
-                    reply = _RULES[type(message)](changes, message)
+                    reply = self._rule(message, state.channel_id)(changes, message)
         except GameGirlError as error:
             if changes.size() != before:
                 raise RuntimeError("a rule refused after it had changed something") from error
@@ -111,6 +111,16 @@ class SessionBehaviour(Behaviour[SessionState]):
         if self._on_turn is not None:
             records.hand_out(changes, delay)
         return changes.decision(reply, refusal)
+
+    @staticmethod
+    def _rule(message: Any, channel_id: str) -> Callable[[Changes, Any], Any]:
+        rule = _RULES.get(type(message))
+        if rule is None:
+            raise InvalidInputError(
+                f"a session takes no {type(message).__qualname__} (channel {channel_id!r}): use "
+                "the operations of supervisor.session(channel_id)"
+            )
+        return rule
 
     def wake_at(self, state: SessionState) -> float | None:
         """The first moment at which a press no longer counts in the open window."""
