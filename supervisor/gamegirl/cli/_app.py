@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import anyio
 import typer
 
 from gamegirl.actors import SessionQuarantinedError
-from gamegirl.cli._console import clean, output, reported, say, shown, write_json
+from gamegirl.cli._console import clean, output, say, shown, write_json
 from gamegirl.cli._export import Exported, export
 from gamegirl.cli._import import Imported, Importer
 from gamegirl.cli._lines import read_lines
+from gamegirl.cli._options import (
+    Backend,
+    Channel,
+    Json,
+    On,
+    Url,
+    Yes,
+    closing,
+    run_reading,
+    run_work,
+)
 from gamegirl.cli._peek import Reader
 from gamegirl.cli._play import Play
 from gamegirl.cli._show import (
@@ -33,12 +39,9 @@ from gamegirl.cli._target import Target, only
 from gamegirl.supervisor import SavedGame, Settings, Store, Supervisor
 from gamegirl.supervisor._games import Games
 
-T = TypeVar("T")
-
 DEFAULT_GAME = "The Haunted Cartridge"
 DEFAULT_WINDOW_SECONDS = 10.0
 HISTORY_COUNT = 10
-CLOSE_SECONDS = 5.0
 LEASE_SECONDS = Settings().lease_seconds + 0.5
 
 _STANDARD = Path("-")
@@ -54,42 +57,11 @@ app = typer.Typer(
 )
 
 
-class Backend(StrEnum):
-    """What the runtime runs on."""
-
-    ASYNCIO = "asyncio"
-    TRIO = "trio"
-
-
-Url = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        metavar="URL",
-        help="Where games are kept: redis://…, rediss://…, unix://…, sqlite:///path, memory://. "
-        "Otherwise $GAMEGIRL_STORE, else a database in your data directory.",
-        show_default=False,
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Write JSON, for a program.")]
-Channel = Annotated[str, typer.Argument(metavar="CHANNEL", help="The channel's id.")]
-On = Annotated[
-    Backend, typer.Option("--backend", help="asyncio or trio.", hidden=True, case_sensitive=False)
-]
-
-
 def run() -> None:
     """Run the command with the process's arguments; ends the process."""
     # What an operator's log would get is told here as an error, or shown as it happens.
     logging.getLogger("gamegirl").addHandler(logging.NullHandler())
     app()
-
-
-def _run(work: Callable[[], Awaitable[T]], backend: Backend = Backend.ASYNCIO) -> T:
-    if backend is Backend.TRIO and importlib.util.find_spec("trio") is None:
-        raise typer.BadParameter("trio is not installed: pip install trio")
-    with reported():
-        return anyio.run(work, backend=backend.value)
 
 
 @app.command()
@@ -125,7 +97,7 @@ def play(
         patience = 0.0 if target.path else LEASE_SECONDS
         await Play(target.for_writing(), channel, game, window, patience).run()
 
-    _run(work, backend)
+    run_work(work, backend)
 
 
 @app.command()
@@ -141,7 +113,7 @@ def games(store: Url = None, as_json: Json = False) -> None:
     async def work(source: Store) -> tuple[SavedGame, ...]:
         return await Games(source, str).all()
 
-    found = _read(store, work)
+    found = run_reading(store, work)
     if as_json:
         write_json(games_plain(found))
     else:
@@ -159,7 +131,7 @@ def show(channel: Channel, store: Url = None, as_json: Json = False) -> None:
     - `gamegirl show demo`
     - `gamegirl show 1470000626959596028 --json --store redis://localhost:6379/0`
     """
-    look = _read(store, lambda source: Reader(source).look(channel))
+    look = run_reading(store, lambda source: Reader(source).look(channel))
     if as_json:
         write_json(look_plain(look))
     elif look.session.game_id:
@@ -190,7 +162,7 @@ def history(
         session = Reader(source).session(channel)
         return await session.history(count), await session.state()
 
-    records, state = _read(store, work)
+    records, state = run_reading(store, work)
     if as_json:
         write_json(history_plain(records))
     else:
@@ -238,7 +210,7 @@ def export_(
             part.unlink(missing_ok=True)
         return done
 
-    done = _read(store, work)
+    done = run_reading(store, work)
     counts = {"channels": done.channels, "games": done.games, "keys": done.lines}
     if as_json and file != _STANDARD:
         write_json(counts)
@@ -287,7 +259,7 @@ def import_(
                 lines = read_lines(stream)
         return await Importer(Target.of(store).for_writing(), lines, replace=replace).run()
 
-    done = _run(work, backend)
+    done = run_work(work, backend)
     if as_json:
         write_json(
             {
@@ -325,7 +297,7 @@ def forget(
             await supervisor.forget(game_id)
             return game
 
-    game = _run(work)
+    game = run_work(work)
     name = f"“{game.game_name}”" if game is not None else "an unlisted game"
     output().print(shown(f"Forgot {name} ({game_id})."), soft_wrap=True)
 
@@ -334,7 +306,7 @@ def forget(
 def wipe(
     channel: Channel,
     store: Url = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Delete a channel's game with its history and its open window, for good.
 
@@ -347,20 +319,20 @@ def wipe(
     """
     target = Target.of(store)
     if not yes:
-        what = _run(lambda: _what_is_there(target.for_writing(), channel))
+        what = run_work(lambda: _what_is_there(target.for_writing(), channel))
         typer.confirm(f"Wipe {what} from channel {channel!r}, for good?", abort=True, err=True)
 
     async def work() -> None:
         async with Supervisor(only(None, target.for_writing())) as supervisor:
             await supervisor.session(channel).wipe()
 
-    _run(work)
+    run_work(work)
     output().print(shown(f"Channel {channel} is empty."), soft_wrap=True)
 
 
 async def _what_is_there(store: Store, channel: str) -> str:
     """What would be wiped, in words."""
-    async with _closing(store):
+    async with closing(store):
         reader = Reader(store)
         try:
             session = (await reader.look(channel)).session
@@ -372,24 +344,6 @@ async def _what_is_there(store: Store, channel: str) -> str:
             f"“{clean(session.game_name)}” (turn {session.turn_number}, "
             f"players: {len(session.players)})"
         )
-
-
-def _read(url: str | None, work: Callable[[Store], Awaitable[T]]) -> T:
-    async def reading() -> T:
-        store = Target.of(url).for_reading()
-        async with _closing(store):
-            return await work(store)
-
-    return _run(reading)
-
-
-@asynccontextmanager
-async def _closing(store: Store) -> AsyncGenerator[None]:
-    try:
-        yield
-    finally:
-        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-            await store.aclose()
 
 
 def _counted(channels: int, games: int, keys: int) -> str:
