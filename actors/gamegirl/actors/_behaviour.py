@@ -7,6 +7,7 @@ effects; it knows nothing of what they are about.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar, cast
@@ -14,7 +15,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 import attrs
 
 from gamegirl.actors._writes import PutText, Require, Write
-from gamegirl.codec import CodecError, Fault, GameGirlError, JsonCodec, escape_id
+from gamegirl.codec import CodecError, Fault, GameGirlError, JsonCodec, encode_json, escape_id
 
 StateT = TypeVar("StateT")
 
@@ -106,17 +107,54 @@ class Woken:
 
 @attrs.frozen
 class Quarantined:
-    """Something stored that could not be used: it is copied aside before anything is overwritten.
+    r"""Something stored that could not be used: it is copied aside before anything is overwritten.
 
     Attributes:
         key: The store's key it was found in.
-        value: The original bytes (of a hash or list: its JSON).
+        value: The original bytes. Of a whole hash or list: its JSON, in which bytes that are no
+            UTF-8 are half surrogate pairs (the byte 0xff is `\udcff`), so that nothing is lost.
         reason: What was wrong with it.
+        type: "string", "hash" or "list": `value` is all that the key held, and can be put back.
+            "part": it is a piece of that. Another type's name: nothing of it could be copied.
     """
 
     key: str
     value: bytes
     reason: str
+    type: str = "part"
+
+    @classmethod
+    def whole(cls, key: str, stored: Stored | str, reason: str) -> Quarantined:
+        r"""All that a key holds.
+
+        Example:
+            >>> Quarantined.whole("k", {b"name": b"\xff"}, "is no UTF-8").value
+            b'{"name":"\\udcff"}'
+        """
+        held: Any = stored
+        if held is None or isinstance(held, WrongType):
+            name = "none" if held is None else held.name
+            return cls(key, name.encode(), reason, name)
+        if isinstance(held, str):
+            return cls(key, held.encode("utf-8", "surrogatepass"), reason, "string")
+        if isinstance(held, bytes):
+            return cls(key, held, reason, "string")
+        if isinstance(held, Mapping):
+            fields = cast("Mapping[bytes | str, bytes | str]", held)
+            plain = {_text(name): _text(value) for name, value in fields.items()}
+            return cls(key, _json(plain), reason, "hash")
+        return cls(key, _json([_text(item) for item in held]), reason, "list")
+
+
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")
+
+
+def _json(plain: object) -> bytes:
+    try:
+        return encode_json(plain)
+    except CodecError:  # There are half surrogate pairs in it, which only escapes can say.
+        return json.dumps(plain, separators=(",", ":")).encode()
 
 
 @attrs.define

@@ -22,7 +22,6 @@ from gamegirl.actors import Stored as StoredValue
 from gamegirl.supervisor._cell import Cell, Status
 from gamegirl.supervisor._clock import Clock
 from gamegirl.supervisor._engine import Engine
-from gamegirl.supervisor._quarantine import raw
 from gamegirl.supervisor._timers import Timers
 from gamegirl.supervisor.stores import Broken, Claim, Claimed, Store
 
@@ -152,7 +151,7 @@ class Activator:
         except CodecError as error:
             keys = cell.behaviour.keys(cell.key.actor_id)
             copies = [
-                Quarantined(key, raw(value), str(error))
+                Quarantined.whole(key, value, str(error))
                 for key, value in zip(keys, stored, strict=False)
                 if value is not None
             ]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from gamegirl.actors import PatchHash, Quarantined, WrongType
-from gamegirl.actors import Stored as StoredValue
+from gamegirl.actors import PatchHash, Quarantined
 from gamegirl.codec import encode_json
 from gamegirl.supervisor.stores import ActorKey
 
 QUARANTINE_KEY = "gg:quarantine"
-"""A hash: entry name to a JSON object with `key`, `reason`, `kind`, `actor_id`, `at`, `value`."""
+"""A hash: entry name to JSON with `key`, `type`, `reason`, `kind`, `actor_id`, `at`, `value`."""
 
 
 def quarantine_writes(
@@ -20,17 +19,20 @@ def quarantine_writes(
 ) -> tuple[Sequence[PatchHash], Sequence[str]]:
     """The writes that put copies aside, and the entries' names.
 
-    A name is made from the content, so that the same content found again makes no second entry.
+    A name is made from the content, so that the same content found again makes no second entry. A
+    part that reads like a whole key, or a text like a hash, is another content.
     """
     fields: dict[str, bytes] = {}
     names: list[str] = []
     for item in items:
-        digest = hashlib.blake2b(item.value, digest_size=8).hexdigest()
+        type_ = b"" if item.type == "string" else item.type.encode()[:16]
+        digest = hashlib.blake2b(item.value, digest_size=8, person=type_).hexdigest()
         name = f"{_plain(item.key)}#{digest}"
         names.append(name)
         fields[name] = encode_json(
             {
                 "key": _plain(item.key),
+                "type": item.type,
                 "reason": _plain(item.reason),
                 "kind": actor.kind,
                 "actor_id": actor.actor_id,
@@ -44,18 +46,3 @@ def quarantine_writes(
 def _plain(text: str) -> str:
     """The text without half surrogate pairs, which what is damaged may have in it."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def raw(value: StoredValue) -> bytes:
-    """A stored value as bytes for a copy: a text as it is, a hash or list as JSON."""
-    if isinstance(value, bytes):
-        return value
-    if value is None or isinstance(value, WrongType):
-        return b"" if value is None else value.name.encode()
-    if isinstance(value, Mapping):
-        return encode_json({_text(name): _text(field) for name, field in value.items()})
-    return encode_json([_text(item) for item in value])
-
-
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "backslashreplace")

@@ -22,7 +22,6 @@ from gamegirl.actors.session._forms import (
     Form,
     digest_of,
     digest_of_hash,
-    encode_loosely,
     hash_form,
     json_form,
     trusted_forms,
@@ -148,7 +147,7 @@ class UnusableError(Exception):
         super().__init__(str(corrupt))
         self.where = str(corrupt)
         self.copies = [
-            Quarantined(key, raw_of(value), corrupt.reason if key == corrupt.key else str(corrupt))
+            Quarantined.whole(key, value, corrupt.reason if key == corrupt.key else str(corrupt))
             for key, value in zip(keys, stored, strict=True)
             if value is not None
         ]
@@ -167,24 +166,6 @@ def _game_of(stored: Sequence[Stored]) -> str:
             if isinstance(game_id, str) and game_id:
                 return game_id
     return ""
-
-
-def raw_of(value: Any) -> bytes:
-    """What a key held, as bytes to keep."""
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
-        return value.encode("utf-8", "surrogatepass")
-    if isinstance(value, WrongType):
-        return value.name.encode()
-    given: object = value
-    if isinstance(given, Mapping):
-        return encode_loosely({_shown(name): _shown(item) for name, item in value.items()})
-    return encode_loosely([_shown(item) for item in value])
-
-
-def _shown(value: bytes | str) -> str:
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
 
 
 def _at(key: str, reason: str) -> _CorruptError:
@@ -235,7 +216,7 @@ def _read_forms(
         try:
             fields = as_fields(_hash(stored[_HASH]), "")
         except CodecError as error:
-            copies.append(Quarantined(keys[_HASH], raw_of(stored[_HASH]), printable(str(error))))
+            copies.append(Quarantined.whole(keys[_HASH], stored[_HASH], printable(str(error))))
         else:
             found.digests["hash_raw"] = digest_of_hash(fields)
     known = {name for name, raw in found.digests.items() if meta.get(name) == raw}
@@ -247,22 +228,20 @@ def _read_forms(
                 found.json = json_form(text, keys[_JSON], now)
                 copies += found.json.malformed
             except CodecError as error:
-                copies.append(Quarantined(keys[_JSON], raw_of(text), printable(str(error))))
+                copies.append(Quarantined.whole(keys[_JSON], text, printable(str(error))))
         if fields is not None:
             try:
                 found.hash = hash_form(fields, keys[_HASH], now)
                 copies += found.hash.malformed
             except CodecError as error:
-                copies.append(
-                    Quarantined(keys[_HASH], raw_of(stored[_HASH]), printable(str(error)))
-                )
+                copies.append(Quarantined.whole(keys[_HASH], stored[_HASH], printable(str(error))))
     if found.json and found.hash:
         # A form that doesn't say whose it is can't serve. (The hash may lack any field.)
         if not found.json.game_id and found.hash.game_id:
-            copies.append(Quarantined(keys[_JSON], raw_of(text), "game_id: missing"))
+            copies.append(Quarantined.whole(keys[_JSON], text, "game_id: missing"))
             found.json = None
         elif found.json.game_id and found.hash.game_id == "":
-            copies.append(Quarantined(keys[_HASH], raw_of(stored[_HASH]), "game_id: missing"))
+            copies.append(Quarantined.whole(keys[_HASH], stored[_HASH], "game_id: missing"))
             found.hash = None
     for name, form in (("json", found.json), ("hash", found.hash)):
         if form is None:
@@ -290,8 +269,7 @@ def _state_of(
         found.chosen, found.source = (json, "json") if json else (hash_, "hash")
     elif json.game_id and hash_.game_id and json.game_id != hash_.game_id:
         # The replaced system writes the JSON first: if the hash is of another game, it is older.
-        raw = raw_of(stored[_HASH])
-        copies.append(Quarantined(keys[_HASH], raw, "an older game's form"))
+        copies.append(Quarantined.whole(keys[_HASH], stored[_HASH], "an older game's form"))
         found.chosen, found.source, found.hash = json, "json", None
     elif (json.active and hash_.active is False) or (
         hash_.turn_number is not None and (json.turn_number or 0) > hash_.turn_number
@@ -393,7 +371,7 @@ def _put_aside(reading: Reading, keys: Sequence[str], stored: Sequence[Stored]) 
         value = stored[place]
         if value:
             reason = "the replaced system has played since: its content wins"
-            reading.quarantined.append(Quarantined(keys[place], raw_of(value), reason))
+            reading.quarantined.append(Quarantined.whole(keys[place], value, reason))
             reading.aside = True
 
 

@@ -27,7 +27,7 @@ from gamegirl.actors.session._keys import (
     turns_key,
 )
 from gamegirl.actors.session._parts import printable
-from gamegirl.actors.session._reading import Reading, UnusableError, raw_of, read_channel
+from gamegirl.actors.session._reading import Reading, UnusableError, read_channel
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._saves import adopt, hash_of, save
 from gamegirl.actors.session._state import SessionState
@@ -71,7 +71,7 @@ def restore(
         requires.append(_require(state, reading.lost, held_by(channel_id)))
         writes.append(Drop(game_key(reading.lost)))
         reading.quarantined.append(
-            Quarantined(game_key(reading.lost), raw_of(games[-1]), "overwritten in its channel")
+            Quarantined.whole(game_key(reading.lost), games[-1], "overwritten in its channel")
         )
     if not state.game_id:
         return _restored(reading, writes, now, rules, requires)
@@ -117,7 +117,7 @@ def _taken_over(
         holder = hash_of(game, "").get("holder")
     except CodecError as error:
         where = printable(f"{key}: {error}")
-        copies = [*reading.quarantined, Quarantined(key, raw_of(game), where)]
+        copies = [*reading.quarantined, Quarantined.whole(key, game, where)]
         return _refused(state.channel_id, state.game_id, where, UNREADABLE, copies)
     if not state.active:
         return _left(reading, holder or "", writes, requires, now, rules)
@@ -125,7 +125,7 @@ def _taken_over(
         # It was loaded into another channel meanwhile (and may have left that again), which took it
         # further than this form does: it is never live twice.
         reading.quarantined += [
-            Quarantined(name, raw_of(value), f"game {state.game_id} is held by {holder}")
+            Quarantined.whole(name, value, f"game {state.game_id} is held by {holder}")
             for name, value in zip(keys[: len(keys) if reading.ours else 3], stored, strict=False)
             if value
         ]
@@ -141,7 +141,7 @@ def _taken_over(
     else:
         if holder is not None and holder.startswith("save:"):
             reason = "a save that the replaced system has played on from"
-            reading.quarantined.append(Quarantined(key, raw_of(game), reason))
+            reading.quarantined.append(Quarantined.whole(key, game, reason))
         requires.append(_require(state, state.game_id, holder))
         writes.append(adopt(state))
     return _restored(reading, writes, now, rules, requires)
