@@ -51,7 +51,7 @@ lock:  ## Choose the newest versions of all dependencies, with their hashes
 	cd requirements && for name in run dev; do \
 		UV_CUSTOM_COMPILE_COMMAND="make lock" ../.venv-lock/bin/uv pip compile --quiet --upgrade \
 		--universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --extra cli --output-file $$name.txt \
+		--no-emit-find-links --extra load --output-file $$name.txt \
 		../pyproject.toml build.in $$(test $$name = dev && echo dev.in -c run.txt); done
 	cd requirements && UV_CUSTOM_COMPILE_COMMAND="make lock" ../.venv-lock/bin/uv pip compile \
 		--quiet --upgrade --universal --python-version 3.11 --generate-hashes \

@@ -20,6 +20,7 @@ PUBLIC = (
     "gamegirl.actors",
     "gamegirl.supervisor",
     "gamegirl.testing",
+    "gamegirl.chaos",
     "gamegirl.load",
     "gamegirl.web",
     "gamegirl.cli",

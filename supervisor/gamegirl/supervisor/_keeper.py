@@ -54,7 +54,9 @@ class Keeper:
         self._clock = clock
         self._timers = timers
         self._flusher = flusher
-        self._next = settings.sweep_seconds
+        # A window must have been seen before the lease of its dead process can run out.
+        self._period = min(settings.sweep_seconds, settings.lease_seconds / _RENEWALS)
+        self._next = self._period
 
     async def renew(self) -> None:
         """Renew the lease until cancelled. Losing it stops nobody: commits are fenced."""
@@ -78,9 +80,9 @@ class Keeper:
             await anyio.sleep(self._next)
 
     async def _sweep(self) -> None:
-        horizon = 1.25 * self._settings.sweep_seconds
+        horizon = 1.25 * self._period
         now = self._clock.now()
-        self._next = self._settings.sweep_seconds
+        self._next = self._period
         for position, due in enumerate(await self._store.due(now + horizon)):
             if due.at > now and due.lease_seconds > 0:
                 # Somebody's window closes soon: look again then, in case nobody's is by then.

@@ -61,7 +61,7 @@ class Settings(SessionRules):
         restart_backoff_seconds: Before the second restart in the window; doubles from there.
         drain_seconds: How long leaving may take.
         turn_handlers_max: So many `on_turn` run side by side.
-        sweep_seconds: How often orphaned channels are looked for.
+        sweep_seconds: How often orphaned channels are looked for; at least thrice a lease.
         events_max: So many events an observer may fall behind before it loses the oldest.
         crashes_max: So many crashed messages are kept for inspection.
     """

@@ -1,0 +1,8 @@
+"""All scenarios, by name."""
+
+from __future__ import annotations
+
+from gamegirl.chaos._scenario import Scenario
+from gamegirl.chaos.scenarios import _kill9
+
+SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in (_kill9.KILL9,)}
