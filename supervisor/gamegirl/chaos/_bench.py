@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import anyio
 import attrs
@@ -39,6 +39,9 @@ SETTINGS = {
 """What workers use unless a scenario says otherwise: a game's times, ten times as fast."""
 
 _LOG_SHOWN = 4000
+
+_KEYS = ("game:session:*", "game:index", "sg:game_session:*", "gg:*")
+"""All that the runtime writes into a Redis."""
 
 
 class Bench:
@@ -113,6 +116,8 @@ class Bench:
             self.url = f"sqlite:///{self.folder / 'games.db'}"
         else:
             self.url = self._target
+            await to_thread.run_sync(self._check_empty)
+            self._stack.callback(self._sweep_up)
         self._nursery = Nursery(f"anyio._backends._{self.backend}")
         self._stack.callback(self._nursery.close)
         self.tasks = await self._stack.enter_async_context(anyio.create_task_group())
@@ -129,6 +134,37 @@ class Bench:
             worker.kill()
         self.tasks.cancel_scope.cancel()
         return await self._stack.__aexit__(kind, error, trace)
+
+    def _check_empty(self) -> None:
+        """Nobody's games are played with."""
+        if not self.is_redis:
+            path = Path(self.url.partition(":///")[2])
+            if path.exists():
+                raise BenchError(f"there is a database at {path}: name one that isn't there")
+            return
+        with self.redis() as client:
+            try:
+                size = client.dbsize()
+            except (redis.RedisError, OSError) as error:
+                raise BenchError(f"the Redis of --store can't be used: {error}") from None
+        if size:
+            raise BenchError(
+                f"the database of --store has {size:,} keys: name an empty one, such as "
+                "redis://127.0.0.1:6379/9; what chaos writes there is deleted afterwards"
+            )
+
+    def _sweep_up(self) -> None:
+        """Delete what was written into a store that isn't ours."""
+        if not self.is_redis:
+            path = Path(self.url.partition(":///")[2])
+            for part in path.parent.glob(path.name + "*"):
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
+            return
+        with self.redis() as client:
+            for pattern in _KEYS:
+                names = list(client.scan_iter(pattern, count=1000))
+                for start in range(0, len(names), 1000):
+                    client.delete(*names[start : start + 1000])
 
     # --- Reporting ------------------------------------------------------------------------------
 
@@ -200,8 +236,7 @@ class Bench:
 
     async def proxy(self, *, marker: bytes = b"") -> Proxy:
         """A proxy before the Redis; workers get its `url` in their plan."""
-        host, port = "127.0.0.1", self.server.port if self.server else _port(self.url)
-        proxy = Proxy(host, port, marker=marker)
+        proxy = Proxy(self.url, marker=marker)
         await self.tasks.start(proxy.run)
         return proxy
 
@@ -243,7 +278,3 @@ async def every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
     while True:
         await work()
         await anyio.sleep(seconds)
-
-
-def _port(url: str) -> int:
-    return urlsplit(url).port or 6379

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, suppress
+from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 from anyio.abc import SocketAttribute, SocketStream, TaskGroup, TaskStatus
+
+from gamegirl.chaos._errors import BenchError
 
 _CHUNK = 1 << 18
 
@@ -16,8 +19,7 @@ class Proxy:
     """Passes bytes on between workers and the store.
 
     Args:
-        host: Of the store.
-        port: Of the store.
+        target: The URL of the store, a `redis://` one.
         marker: Only requests that have these bytes in them are spoiled by the `cut_…` and `drop_…`
             counters; empty: any.
 
@@ -32,8 +34,14 @@ class Proxy:
         spoiled: So many requests were spoiled.
     """
 
-    def __init__(self, host: str, port: int, *, marker: bytes = b"") -> None:
-        self._target = host, port
+    def __init__(self, target: str, *, marker: bytes = b"") -> None:
+        self._url = urlsplit(target)
+        if self._url.scheme != "redis":
+            raise BenchError(
+                "this scenario speaks to the store through a proxy of its own, for which it needs "
+                "a redis:// URL"
+            )
+        self._target = self._url.hostname or "127.0.0.1", self._url.port or 6379
         self._marker = marker
         self._connections: set[SocketStream] = set()
         self._heard = anyio.Event()
@@ -48,8 +56,9 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """The address for workers, if the store is a Redis without a password."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        """The store's address for workers."""
+        user, at, _ = self._url.netloc.rpartition("@")
+        return urlunsplit(self._url._replace(netloc=f"{user}{at}127.0.0.1:{self.port}"))
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Serve until cancelled."""
