@@ -12,7 +12,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 CODE := codec actors supervisor tests $(wildcard benchmarks examples)
 SOURCES = $(shell find codec actors supervisor -name '*.py' -o -name py.typed)
 
-.PHONY: help run setup test lint format types layers wheel-test bench lock clean
+.PHONY: help run setup test lint format types layers wheel-test bench chaos lock clean
 .DELETE_ON_ERROR:
 
 help:  ## What can be made
@@ -44,6 +44,9 @@ wheel-test: $(WHEEL_VENV)/.wheel  ## All tests once more, against the built whee
 
 bench: $(VENV)/.bench  ## The benchmarks next to their peers, with their results
 	$(BIN)/python -m benchmarks
+
+chaos: $(VENV)/.dev  ## Every fault at full size, about an hour; goes on where it was stopped
+	$(BIN)/gamegirl chaos all --progress .gamegirl/chaos.jsonl --report docs/chaos.md
 
 lock:  ## Choose the newest versions of all dependencies, with their hashes
 	$(PYTHON) -m venv .venv-lock

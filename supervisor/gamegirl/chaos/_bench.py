@@ -53,6 +53,7 @@ class Bench:
         folder: An empty folder of its own.
         target: `redis` or `sqlite`, thrown away; or the URL of an empty store.
         control: A safeguard is to be taken away.
+        slack: Times may be so many times as long as promised, where other work shares the machine.
         tick: Is called at each finished round.
 
     Attributes:
@@ -75,6 +76,7 @@ class Bench:
         folder: Path,
         target: str = "redis",
         control: bool = False,
+        slack: float = 1.0,
         tick: Callable[[], None] = lambda: None,
     ) -> None:
         self.backend = backend
@@ -91,6 +93,7 @@ class Bench:
         self.url = ""
         self.tasks: TaskGroup
         self._target = target
+        self._slack = slack
         self._tick = tick
         self._stack = AsyncExitStack()
         self._over = False
@@ -176,6 +179,10 @@ class Bench:
     def violation(self, text: str) -> None:
         """Something is not as promised."""
         self.figures.violation(text)
+
+    def limit(self, promised: float) -> float:
+        """What a time that is promised may be here, in the promise's unit."""
+        return promised * self._slack
 
     # --- Workers --------------------------------------------------------------------------------
 

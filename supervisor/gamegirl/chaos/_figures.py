@@ -71,10 +71,10 @@ class Figures:
         lines = {name: f"{value:,}" for name, value in self.counts.items()}
         for name, values in self.samples.items():
             lines[name] = (
-                f"p50 {quantile(values, 0.5):.3g}, p99 {quantile(values, 0.99):.3g}, "
-                f"max {max(values):.3g} ({len(values):,} values)"
+                f"p50 {quantile(values, 0.5):,.1f}, p99 {quantile(values, 0.99):,.1f}, "
+                f"max {max(values):,.1f} ({len(values):,} values)"
             )
-        lines.update({name: f"at most {value:,.3g}" for name, value in self.peaks.items()})
+        lines.update({name: f"at most {value:,.1f}" for name, value in self.peaks.items()})
         return lines
 
     def plain(self) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class Part:
         rounds: So many.
         seed: For everything random.
         control: Without its safeguard.
+        slack: Times may be so many times as long as promised.
     """
 
     scenario: str
@@ -39,6 +40,7 @@ class Part:
     rounds: int
     seed: int
     control: bool = False
+    slack: float = 1.0
 
 
 def run_part(
@@ -58,6 +60,7 @@ def run_part(
                 folder=folder,
                 target=part.target,
                 control=part.control,
+                slack=part.slack,
                 tick=tick,
             ) as bench:
                 await scenario.run(bench, part.rounds)
@@ -75,6 +78,7 @@ def parts_of(
     seed: int,
     *,
     control: bool = False,
+    slack: float = 1.0,
 ) -> Iterator[Part]:
     """The parts of so many rounds in all, spread evenly over the hosts."""
     for position, backend in enumerate(backends):
@@ -89,6 +93,7 @@ def parts_of(
                 rounds=size,
                 seed=seed * 1000 + number,
                 control=control,
+                slack=slack,
             )
             left -= size
             number += 1

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import platform
-import random
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,19 +23,6 @@ THROWAWAY = ("redis", "sqlite")
 _LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost", None))
 
 
-class Backends(StrEnum):
-    """What workers run on."""
-
-    ASYNCIO = "asyncio"
-    TRIO = "trio"
-    BOTH = "both"
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Each of them."""
-        return ("asyncio", "trio") if self is Backends.BOTH else (self.value,)
-
-
 @attrs.frozen(kw_only=True)
 class Order:
     """What was asked for.
@@ -48,7 +33,9 @@ class Order:
         seed: For everything random.
         backends: What workers run on.
         target: `redis` or `sqlite`, thrown away; or the URL of an empty local store.
-        control: Without their safeguards.
+        plain: With all safeguards.
+        control: Without the safeguard of each.
+        slack: Times may be so many times as long as promised.
         progress: Where to keep what is done, and to go on from.
     """
 
@@ -57,18 +44,49 @@ class Order:
     seed: int
     backends: Sequence[str]
     target: str
+    plain: bool
     control: bool
+    slack: float
     progress: Path | None
 
-    def parts(self, scenario: Scenario) -> list[Part]:
+    def parts(self, scenario: Scenario, *, control: bool) -> list[Part]:
         """What is to be played of a scenario."""
-        rounds = self.rounds
-        if rounds is None:
-            each = scenario.control_rounds * len(self.backends)
-            rounds = each if self.control else scenario.rounds
+        full = scenario.control_rounds * len(self.backends) if control else scenario.rounds
+        # A control is there to fail, which it does in its first rounds or not at all.
+        rounds = full if self.rounds is None else min(self.rounds, full) if control else self.rounds
         return list(
-            parts_of(scenario, self.backends, self.target, rounds, self.seed, control=self.control)
+            parts_of(
+                scenario,
+                self.backends,
+                self.target,
+                rounds,
+                self.seed,
+                control=control,
+                slack=self.slack,
+            )
         )
+
+
+@attrs.frozen
+class Result:
+    """What came of a scenario.
+
+    Attributes:
+        figures: With all safeguards; None: not played so.
+        control: Without its safeguard; None: not played so.
+    """
+
+    scenario: Scenario
+    figures: Figures | None
+    control: Figures | None
+
+    @property
+    def holds(self) -> bool:
+        """Nothing was wrong, and something was where a safeguard was off if both were played."""
+        if self.figures is None:
+            return self.control is None or not self.control.violated
+        proved = self.control is None or self.control.violated > 0
+        return not self.figures.violated and proved
 
 
 def chosen(names: Sequence[str], target: str) -> list[Scenario]:
@@ -126,76 +144,102 @@ def checked_target(target: str | None) -> str:
     return target
 
 
-def play(order: Order) -> dict[str, Figures]:
-    """Play what was ordered; the figures of each scenario.
+def play(order: Order) -> list[Result]:
+    """Play what was ordered.
 
     Raises:
         BenchError: A scenario can't be played here.
     """
     run = Run(order.progress)
-    found: dict[str, Figures] = {}
-    for scenario in order.scenarios:
-        figures = found[scenario.name] = Figures()
-        parts = order.parts(scenario)
-        done = [part for part in parts if run.done(part)]
-        if done:
-            say(f"{scenario.name}: {len(done)} of {len(parts)} parts were played before")
-        title = f"{scenario.name}{' without its safeguard' if order.control else ''}"
-        total = sum(part.rounds for part in parts)
-        with Meter(f"{title} ({scenario.unit})", total) as meter:
-            for part in parts:
-                before = run.done(part)
-                figures.add(before or run.play(scenario, part, meter.advance))
-                if before:
-                    meter.advance(part.rounds)
-        verdict = f"{figures.violated:,} violations" if figures.violated else "as promised"
-        say(
-            f"{title}: {figures.rounds:,} {scenario.unit} in {figures.seconds:.0f} s, {verdict}",
-            "red" if figures.violated and not order.control else "",
+    return [
+        Result(
+            scenario,
+            _play(order, run, scenario, control=False) if order.plain else None,
+            _play(order, run, scenario, control=True) if order.control else None,
         )
-    return found
+        for scenario in order.scenarios
+    ]
 
 
-def show(found: dict[str, Figures], *, control: bool) -> None:
+def _play(order: Order, run: Run, scenario: Scenario, *, control: bool) -> Figures:
+    figures = Figures()
+    parts = order.parts(scenario, control=control)
+    title = f"{scenario.name} without its safeguard" if control else scenario.name
+    with Meter(f"{title} ({scenario.unit})", sum(part.rounds for part in parts)) as meter:
+        for part in parts:
+            before = run.done(part)
+            figures.add(before or run.play(scenario, part, meter.advance))
+            if before:
+                meter.advance(part.rounds)
+    verdict = f"{figures.violated:,} violations" if figures.violated else "no violation"
+    hosts = " and ".join(order.backends)
+    say(
+        f"{title}: {figures.rounds:,} {scenario.unit} on {hosts} in {figures.seconds:.0f} s, "
+        + verdict,
+        "red" if bool(figures.violated) != control else "",
+    )
+    return figures
+
+
+def show(results: Sequence[Result]) -> None:
     """Print the figures, and each violation."""
-    for name, figures in found.items():
-        scenario = SCENARIOS[name]
-        table = Table(title=f"{name}: {scenario.happens}", title_justify="left", show_header=False)
-        table.add_column()
-        table.add_column()
-        table.add_row("must hold", scenario.promise)
-        if control:
-            table.add_row("safeguard off", scenario.control)
-        table.add_row(scenario.unit, f"{figures.rounds:,}")
-        for line, text in figures.summary().items():
-            table.add_row(line, text)
-        table.add_row(
-            "violations", f"{figures.violated:,}", style="red" if figures.violated else ""
-        )
-        output().print(table)
-        for text in figures.violations:
-            output().print(shown(f"  {text}", "red"), soft_wrap=True)
-        if len(figures.violations) < figures.violated:
-            output().print(f"  … and {figures.violated - len(figures.violations):,} more")
+    for result in results:
+        if result.figures is not None:
+            _show(result.scenario, result.figures, control=False)
+        if result.control is not None:
+            _show(result.scenario, result.control, control=True)
 
 
-def plain(order: Order, found: dict[str, Figures]) -> dict[str, Any]:
+def _show(scenario: Scenario, figures: Figures, *, control: bool) -> None:
+    table = Table(show_header=False)
+    table.add_column(style="bold")
+    table.add_column()
+    table.add_row("scenario", f"{scenario.name}: {scenario.happens}")
+    table.add_row("must hold", scenario.promise)
+    if control:
+        table.add_row("safeguard off", scenario.control)
+    table.add_row(scenario.unit, f"{figures.rounds:,}")
+    for line, text in figures.summary().items():
+        table.add_row(line, text)
+    table.add_row("violations", f"{figures.violated:,}", style="red" if figures.violated else "")
+    console = output()
+    console.print(table)
+    for text in figures.violations:
+        console.print(shown(f"  {text}", "red"), soft_wrap=True)
+    if len(figures.violations) < figures.violated:
+        console.print(f"  … and {figures.violated - len(figures.violations):,} more")
+
+
+def list_scenarios() -> None:
+    """Print what can be played."""
+    table = Table("scenario", "what happens", "must hold", "full size", "stores")
+    for one in SCENARIOS.values():
+        size, stores = f"{one.rounds:,} {one.unit}", ", ".join(sorted(one.stores))
+        table.add_row(one.name, one.happens, one.promise, size, stores)
+    output().print(table)
+
+
+def plain(order: Order, results: Sequence[Result]) -> dict[str, Any]:
     """The figures for a program."""
     return {
         "seed": order.seed,
         "backends": list(order.backends),
         "store": order.target if order.target in THROWAWAY else "given",
-        "control": order.control,
+        "slack": order.slack,
         "python": platform.python_version(),
         "scenarios": {
-            name: {
-                "rounds": figures.rounds,
-                "seconds": round(figures.seconds, 1),
-                "figures": figures.summary(),
-                "violations": figures.violated,
-                "examples": figures.violations,
+            result.scenario.name: {
+                name: {
+                    "rounds": figures.rounds,
+                    "seconds": round(figures.seconds, 1),
+                    "figures": figures.summary(),
+                    "violations": figures.violated,
+                    "examples": figures.violations,
+                }
+                for name, figures in (("run", result.figures), ("control", result.control))
+                if figures is not None
             }
-            for name, figures in found.items()
+            for result in results
         },
     }
 
@@ -208,13 +252,3 @@ def unharmed() -> Generator[None]:
     except BenchError as error:
         say(f"Error: {error}", "red")
         raise typer.Exit(2) from None
-
-
-def a_seed(
-    seed: int | None, choose: Callable[[], int] = lambda: random.randrange(1_000_000)
-) -> int:
-    """The seed that was given, or another one, which is named so that the run can be repeated."""
-    if seed is None:
-        seed = choose()
-    say(f"Seed {seed}")
-    return seed

@@ -83,7 +83,6 @@ class _Kill9:
         await anyio.sleep(bench.random.uniform(*_KILL_SECONDS))
         victim.kill()
         await bench.worker(attrs.evolve(self._plan, seed=bench.random.getrandbits(32)))
-        bench.figures.count("kills")
         end = await self._lease_end(victim)
         await self._owner_died(victim, end)
         if silent is not None:
@@ -147,7 +146,7 @@ class _Kill9:
             silent.deadline, silent.free_at if silent.free_at < silent.closed_at else 0.0
         )
         bench.figures.sample("ms a window of a dead worker closed late", late * 1000)
-        if late > _LATE_SECONDS:
+        if late > bench.limit(_LATE_SECONDS):
             bench.violation(f"{silent.channel}: its window closed {late * 1000:.0f} ms late")
 
 

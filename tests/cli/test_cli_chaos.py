@@ -1,0 +1,131 @@
+"""`gamegirl chaos`: what it takes, how it goes on, what its exit status says."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import redis
+from tests.cli.command import Command, answer
+
+from gamegirl.chaos import SCENARIOS, Figures
+from gamegirl.chaos._figures import quantile
+
+
+def test_without_a_scenario_they_are_listed(gamegirl: Command) -> None:
+    """Somebody who looks around sees what there is, and nothing runs."""
+    shown = gamegirl("chaos")
+    assert shown.exit_code == 0
+    for name in SCENARIOS:
+        assert name in shown.stdout
+
+
+def test_a_round_is_played_told_and_written_down(gamegirl: Command, tmp_path: Path) -> None:
+    """The figures come as JSON for a program and as a page, and the exit status is 0."""
+    page = tmp_path / "page.md"
+    told = answer(
+        gamegirl(
+            "chaos",
+            "kill9",
+            "--rounds",
+            "2",
+            "--backend",
+            "asyncio",
+            "--json",
+            "--slack",
+            "20",
+            "--report",
+            str(page),
+        )
+    )
+    run = told["scenarios"]["kill9"]["run"]
+    assert (run["rounds"], run["violations"]) == (2, 0)
+    assert "acknowledged presses" in run["figures"]
+    assert "| [kill9](#kill9) | 2 kills | 0 |" in page.read_text()
+
+
+def test_what_was_played_is_not_played_again(gamegirl: Command, tmp_path: Path) -> None:
+    """A run that was stopped goes on from its file; another seed is another run."""
+    progress = tmp_path / "progress.jsonl"
+    part = {
+        "scenario": "kill9",
+        "backend": "trio",
+        "target": "redis",
+        "rounds": 7,
+        "seed": 1000,
+        "control": False,
+        "slack": 1.0,
+    }
+    figures = Figures(rounds=7, violated=1, violations=["a made-up one"]).plain()
+    progress.write_text(json.dumps({"part": part, "figures": figures}) + "\n")
+    result = gamegirl(
+        "chaos", "kill9", "--rounds", "7", "--backend", "trio", "--progress", str(progress)
+    )
+    assert "a made-up one" in result.stdout
+    assert result.exit_code == 1  # Its violation counts as if it had been found now.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["no-such"], "there is no scenario"),
+        (["kill9", "--store", "redis://games.example/0"], "on this machine only"),
+        (["kill9", "--store", "memory://"], "--store is redis or sqlite"),
+    ],
+)
+def test_an_order_that_cannot_be_met_is_one_sentence(
+    gamegirl: Command, arguments: list[str], reason: str
+) -> None:
+    """Nothing is played."""
+    result = gamegirl("chaos", *arguments)
+    assert result.exit_code == 1
+    assert reason in result.stderr
+
+
+def test_a_store_with_games_in_it_is_not_played_on(gamegirl: Command, redis_url: str) -> None:
+    """Somebody's games are neither played with nor deleted."""
+    with cast(Any, redis.Redis).from_url(redis_url) as client:
+        client.set("game:session:1", "somebody's")
+        result = gamegirl("chaos", "kill9", "--rounds", "1", "--store", redis_url)
+        assert result.exit_code == 2
+        assert "has 1 keys" in result.stderr
+        assert client.get("game:session:1") == b"somebody's"
+
+
+def test_a_given_store_is_empty_again_afterwards(gamegirl: Command, redis_url: str) -> None:
+    """Who lends an empty Redis gets an empty Redis back."""
+    ordered = ("chaos", "kill9", "--rounds", "1", "--backend", "asyncio", "--json", "--slack", "20")
+    assert answer(gamegirl(*ordered, "--store", redis_url))["store"] == "given"
+    with cast(Any, redis.Redis).from_url(redis_url) as client:
+        assert client.dbsize() == 0
+
+
+def test_figures_of_parts_add_up() -> None:
+    """Counts are summed, values pooled, peaks the largest, violations all counted."""
+    one, other = Figures(rounds=1), Figures(rounds=2)
+    for figures, value in ((one, 1.0), (other, 3.0)):
+        figures.count("things", 2)
+        figures.sample("ms", value)
+        figures.peak("mib", value)
+    for number in range(60):
+        other.violation(f"number {number}")
+    one.add(Figures.of_plain(json.loads(json.dumps(other.plain()))))
+    assert (one.rounds, one.counts, one.samples) == (3, {"things": 4}, {"ms": [1.0, 3.0]})
+    assert (one.peaks, one.violated, len(one.violations)) == ({"mib": 3.0}, 60, 50)
+    assert quantile([5.0, 1.0, 9.0], 0.99) == 9.0
+
+
+def test_a_bench_names_what_it_needs(gamegirl: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without a redis-server is no violation."""
+    monkeypatch.setenv("PATH", "")
+
+    def found_nothing(_name: str) -> None:
+        return None
+
+    monkeypatch.setattr(importlib.util, "find_spec", found_nothing)
+    result = gamegirl("chaos", "kill9", "--rounds", "1", "--backend", "asyncio")
+    assert result.exit_code == 2
+    assert "there is no redis-server" in result.stderr
