@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from gamegirl.actors import SessionQuarantinedError
+from gamegirl.cli._chaos_command import chaos
 from gamegirl.cli._console import clean, output, say, shown, write_json
 from gamegirl.cli._export import Exported, export
 from gamegirl.cli._import import Imported, Importer
@@ -27,6 +28,7 @@ from gamegirl.cli._options import (
 )
 from gamegirl.cli._peek import Reader
 from gamegirl.cli._play import Play
+from gamegirl.cli._quarantine import app as quarantine
 from gamegirl.cli._show import (
     games_plain,
     history_plain,
@@ -55,6 +57,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(quarantine)
+app.command()(chaos)
 
 
 def run() -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import anyio
 import attrs
@@ -21,17 +21,21 @@ from gamegirl.actors import (
     GameActiveError,
     GameExistsError,
     PatchHash,
-    PutHash,
-    PutList,
-    PutText,
     Require,
     Stored,
-    Value,
     Write,
 )
 from gamegirl.actors.session import SessionBehaviour
 from gamegirl.cli._export import fields_of, game_ids, json_object
-from gamegirl.cli._lines import GAME_PREFIX, INDEX, QUARANTINE, Line, Part
+from gamegirl.cli._lines import (
+    GAME_PREFIX,
+    INDEX,
+    QUARANTINE,
+    Line,
+    Part,
+    named,
+    write_of,
+)
 from gamegirl.cli._meter import Meter
 from gamegirl.codec import escape_id
 from gamegirl.supervisor import Store
@@ -261,9 +265,9 @@ class Importer:
         }
         writes: list[Write] = [Drop(key) for key in sorted(held)]
         writes += games
-        writes += [_write(line) for line in unit.lines]
+        writes += [write_of(line.key, line.value, line.ttl) for line in unit.lines]
         if unit.entries:
-            writes.append(PatchHash(INDEX, _fields(unit.entries)))
+            writes.append(PatchHash(INDEX, named(unit.entries)))
         return attrs.evolve(commit, writes=writes, requires=requires, due=unit.due), ""
 
     async def _games(self, unit: _Unit, claimed: Claimed) -> tuple[list[Require], list[Write], str]:
@@ -291,7 +295,7 @@ class Importer:
                 if not replaced:
                     return [], [], f"its game is active in channel {other!r} there: exit it first"
             requires.append(_require(line.key, holder))
-            writes += [Drop(line.key), _write(line)]
+            writes += [Drop(line.key), write_of(line.key, line.value, line.ttl)]
         for key in sorted(gone.keys() - ours):
             if holders[key] in (None, here) and gone[key].encode() not in unit.entries:
                 requires.append(_require(key, holders[key]))
@@ -309,9 +313,9 @@ class Importer:
         }
         writes: list[Write] = []
         if entries:
-            writes.append(PatchHash(INDEX, _fields(entries)))
+            writes.append(PatchHash(INDEX, named(entries)))
         if self._quarantine:
-            writes.append(PatchHash(QUARANTINE, _fields(self._quarantine)))
+            writes.append(PatchHash(QUARANTINE, named(self._quarantine)))
         if not writes:
             return
         actor = ActorKey("import", "index")
@@ -328,21 +332,6 @@ class Importer:
             self._counts.games += len(entries)
         else:
             self._counts.skipped.append(("the listing of games", _said(commit, outcome)))
-
-
-def _write(line: Line) -> Write:
-    value = line.value
-    if isinstance(value, bytes):
-        return PutText(line.key, value)
-    if isinstance(value, list):
-        return PutList(line.key, value)
-    # A time to live of 0 is one that was rounded down.
-    return PutHash(line.key, _fields(value), max(line.ttl, 1) if line.ttl >= 0 else None)
-
-
-def _fields(fields: Mapping[bytes, bytes]) -> Mapping[str, Value]:
-    """Fields with names in bytes, which every store takes: they need not be UTF-8."""
-    return cast("Mapping[str, Value]", fields)
 
 
 def _require(key: str, holder: str | None) -> Require:

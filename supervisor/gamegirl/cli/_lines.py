@@ -17,7 +17,15 @@ from typing import Any, TypeAlias, cast
 
 import attrs
 
-from gamegirl.actors import InvalidInputError, WrongType
+from gamegirl.actors import (
+    InvalidInputError,
+    PutHash,
+    PutList,
+    PutText,
+    Value,
+    Write,
+    WrongType,
+)
 from gamegirl.codec import InvalidIdError, unescape_id
 from gamegirl.supervisor.stores import ActorKey, Entry
 
@@ -161,13 +169,18 @@ def _read_line(number: int, raw: bytes) -> Line:
     place = place_of(key)
     if place is None:
         raise ValueError(f"{key!r:.200} is no key of a game")
-    content = _content(fields["type"], fields["value"])
+    content = content_of(fields["type"], fields["value"])
     if place.part not in (Part.CHANNEL, Part.ACTOR) and not isinstance(content, dict):
         raise ValueError(f"{key!r:.200} must be a hash")
     return Line(number, key, place, content, ttl)
 
 
-def _content(kind: object, value: Any) -> Content:
+def content_of(kind: object, value: Any) -> Content:
+    """What a key of this type holds, by its plain form.
+
+    Raises:
+        ValueError: It isn't such a form.
+    """
     if kind == "string":
         return _to_bytes(value, '"value"')
     if kind == "list":
@@ -183,6 +196,21 @@ def _content(kind: object, value: Any) -> Content:
             for field, item in cast("dict[str, Any]", value).items()
         }
     raise ValueError('"type" is neither string nor list nor hash')
+
+
+def write_of(key: str, value: Content, ttl: int) -> Write:
+    """The write that makes an absent key hold this; only hashes have a time to live."""
+    if isinstance(value, bytes):
+        return PutText(key, value)
+    if isinstance(value, list):
+        return PutList(key, value)
+    # A time to live of 0 is one that was rounded down.
+    return PutHash(key, named(value), max(ttl, 1) if ttl >= 0 else None)
+
+
+def named(fields: Mapping[bytes, bytes]) -> Mapping[str, Value]:
+    """Fields with names in bytes, which every store takes: they need not be UTF-8."""
+    return cast("Mapping[str, Value]", fields)
 
 
 def _to_text(value: bytes) -> str:

@@ -182,9 +182,8 @@ def show_history(console: Console, records: Sequence[TurnRecord], names: dict[st
     if not records:
         console.print("Nothing has been recorded yet.")
     for record in records:
-        when = datetime.datetime.fromtimestamp(_printable_time(record.timestamp), datetime.UTC)
         head = Text.assemble(
-            (f"Turn {record.turn}", "bold"), (f"  {when:%Y-%m-%d %H:%M:%S} UTC", "dim")
+            (f"Turn {record.turn}", "bold"), (f"  {moment(record.timestamp)}", "dim")
         )
         console.print(head, soft_wrap=True)
         for user_id, choice in record.choices.items():
@@ -193,6 +192,7 @@ def show_history(console: Console, records: Sequence[TurnRecord], names: dict[st
             console.print(shown(f"  {record.narrative_summary}", "italic"), soft_wrap=True)
 
 
-def _printable_time(timestamp: float) -> float:
-    """The time, or the last one that a calendar can show."""
-    return min(max(timestamp, 0.0), 253_402_300_799.0)
+def moment(timestamp: float) -> str:
+    """The time, or the first or last one that a calendar can show."""
+    printable = min(max(timestamp, 0.0), 253_402_300_799.0)
+    return f"{datetime.datetime.fromtimestamp(printable, datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
