@@ -21,7 +21,7 @@ from gamegirl.codec import GameGirlError, check_id
 from gamegirl.supervisor import Store, open_store
 
 NAMED = 10
-"""So many entries are named before somebody confirms."""
+"""So many entries are named before somebody confirms, and afterwards."""
 
 app = typer.Typer(
     name="quarantine",
@@ -160,17 +160,13 @@ def drop(
         _tell("Nothing to drop.")
         return
     if not yes:
-        for copy in copies[:NAMED]:
-            say(f"{copy.name} ({copy.owner}): {copy.reason}")
-        if len(copies) > NAMED:
-            say(f"… and {len(copies) - NAMED} more")
+        _say_some([f"{copy.name} ({copy.owner}): {copy.reason}" for copy in copies])
         typer.confirm(f"Drop {_counted(len(copies))}, for good?", abort=True, err=True)
     done = run_work(lambda: drop_copies(_writable(store), copies), on)
     _tell(f"Dropped {_counted(done.count)}.")
-    for name in done.gone:
-        say(f"{name} was gone already.")
-    for name in done.changed:
-        say(f"{name} was put there anew meanwhile: kept. Look at it again.", "red")
+    _say_some([f"{name} was gone already." for name in done.gone])
+    again = "was put there anew meanwhile: kept. Look at it again."
+    _say_some([f"{name} {again}" for name in done.changed], "red")
     if done.changed:
         raise typer.Exit(1)
 
@@ -275,6 +271,13 @@ def _when(copy: Copy) -> str:
 
 def _tell(text: str) -> None:
     output().print(shown(text), soft_wrap=True)
+
+
+def _say_some(lines: Sequence[str], style: str = "") -> None:
+    for line in lines[:NAMED]:
+        say(line, style)
+    if len(lines) > NAMED:
+        say(f"… and {len(lines) - NAMED} more", style)
 
 
 def _counted(count: int) -> str:
