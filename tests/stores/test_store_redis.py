@@ -176,16 +176,20 @@ async def test_wrong_password(server: Server) -> None:
 async def test_missing_permission(server: Server) -> None:
     """A user who may not write our keys is told which rights are missing."""
     with server.client() as client:
-        client.acl_setuser("ana", enabled=True, nopass=True, keys=["gg:*"], categories=["+@all"])
-    store = RedisStore(f"unix://ana:any@{server.socket}")
-    claim = await owned(store)
-    with pytest.raises(StoreUnavailableError, match="may not do that"):
-        await store.commit([write(claim)])
-    with server.client() as client:
-        client.acl_setuser("ana", keys=["gg:*", "t"], categories=["+@all"], commands=["-script"])
+        client.acl_setuser("ana", enabled=True, nopass=True, keys=["*"], categories=["+@all"])
+        store = RedisStore(f"unix://ana:any@{server.socket}")
+        claim = await owned(store)
+        client.acl_setuser("ana", reset_keys=True, keys=["gg:*"], categories=["+@all"])
+        with pytest.raises(StoreUnavailableError, match=r"lacks ~game:index ~game:session:\* ~sg:"):
+            await store.commit([write(claim)])
+        client.acl_setuser("ana", reset_keys=True, keys=["*"], commands=["-script"])
         client.script_flush()
-    with pytest.raises(StoreUnavailableError, match="may not do that"):
-        await store.commit([write(claim)])
+        with pytest.raises(StoreUnavailableError, match=r"lacks \+script\|load:"):
+            await store.commit([write(claim)])
+        client.acl_setuser("ana", reset_keys=True, keys=["gg:*", "game:*", "sg:*"])
+        client.acl_setuser("ana", categories=["+@all"])
+        with pytest.raises(StoreUnavailableError, match="may not do that: give it the ACL rule"):
+            await store.commit([write(claim)])
     await store.aclose()
 
 

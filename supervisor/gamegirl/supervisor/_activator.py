@@ -22,6 +22,7 @@ from gamegirl.actors import Stored as StoredValue
 from gamegirl.supervisor._cell import Cell, Status
 from gamegirl.supervisor._clock import Clock
 from gamegirl.supervisor._engine import Engine
+from gamegirl.supervisor._log import told
 from gamegirl.supervisor._timers import Timers
 from gamegirl.supervisor.stores import Broken, Claim, Claimed, Store
 
@@ -37,6 +38,7 @@ class Activator:
 
     Attributes:
         claimed: How many claims were granted.
+        trouble: Why the store did not answer the last ones; empty: it did.
     """
 
     def __init__(self, engine: Engine, store: Store, clock: Clock, timers: Timers) -> None:
@@ -48,6 +50,7 @@ class Activator:
         self._any = anyio.Event()
         self._failures = 0
         self.claimed = 0
+        self.trouble = ""
 
     def request(self, cell: Cell, delay: float = 0.0) -> None:
         """Claim the actor, after a while."""
@@ -111,13 +114,15 @@ class Activator:
                     pause = self._clock.now()
             if more:
                 await self._read_more(more)
-        except StoreUnavailableError:
+        except StoreUnavailableError as error:
+            self.trouble = str(error)
             self._failures += 1
             for cell in batch:
                 if _claimable(cell) and self._engine.life.unclaimed(cell):
                     self._wanted[cell] = None
             await anyio.sleep(self._engine.retry_delay(self._failures))
         else:
+            self.trouble = ""
             self._failures = 0
 
     async def _read_more(self, wishes: Sequence[tuple[Cell, Claimed, NeedsMore]]) -> None:
@@ -169,7 +174,7 @@ class Activator:
             trace = traceback.format_exc()
             message = (
                 f"the store went back in time, and {cell.name} can't be written from memory: "
-                f"{error!r}; it is loaded from what is stored"
+                f"{told(error)}; it is loaded from what is stored"
             )
             engine.settlement.abort(
                 cell, lambda _fate: OwnershipLostError(message, fate=Fate.IN_DOUBT)

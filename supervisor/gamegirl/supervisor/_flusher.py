@@ -31,6 +31,7 @@ class Flusher:
         sent: How many commits were settled.
         batches: How many calls of the store that took.
         returned: Is set when the store answers again after it didn't.
+        trouble: Why it didn't the last time; empty: it did.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Flusher:
         self.sent = 0
         self.batches = 0
         self.returned = anyio.Event()
+        self.trouble = ""
 
     def add(self, cell: Cell, *, urgent: bool) -> None:
         """The actor has something to commit: now, or within `flush_seconds`."""
@@ -140,14 +142,16 @@ class Flusher:
         except StoreUnavailableError as error:
             for _, commit in pending:
                 commit.doubtful = commit.doubtful or error.fate is Fate.IN_DOUBT
+            self.trouble = str(error)
             if self._failures == 0:
-                self._engine.hub.publish(StoreLost(str(error)))
+                self._engine.hub.publish(StoreLost(self.trouble))
             self._failures += 1
             return False
         self.batches += 1
         self.sent += len(commits)
         if self._failures:
             self._failures = 0
+            self.trouble = ""
             self._engine.hub.publish(StoreBack())
             self.returned.set()
         for (cell, commit), outcome in zip(pending, outcomes, strict=True):

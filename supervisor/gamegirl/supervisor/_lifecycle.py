@@ -31,6 +31,7 @@ from gamegirl.supervisor._events import (
     CommitFailed,
     ContentQuarantined,
 )
+from gamegirl.supervisor._log import told
 from gamegirl.supervisor._quarantine import quarantine_writes
 from gamegirl.supervisor._roles import Role
 from gamegirl.supervisor.stores import KEEP_DUE, ActorKey, Claimed
@@ -101,6 +102,9 @@ class Lifecycle:
         backlog = cell.busy()
         restart = cell.started
         backlog.claim_since = None
+        if claimed.revision < cell.revision:
+            # It was about to be loaded anyway, so there is no memory to write it from.
+            self._engine.settlement.report(cell, claimed.revision)
         cell.started = True
         cell.state = restored.state
         cell.owner = claimed.owner
@@ -244,13 +248,13 @@ class Lifecycle:
         self._engine.hub.publish(ActorCrashed(kind, actor_id, message, error, trace))
         if envelope is not None:
             crash = ActorCrashedError(
-                f"{cell.name} crashed on {type(message).__name__}: {error!r}; the message had no "
-                "effect and is not replayed, the actor restarts"
+                f"{cell.name} crashed on {type(message).__name__}: {told(error)}; the message had "
+                "no effect and is not replayed, the actor restarts"
             )
             crash.__cause__ = error
             envelope.answer(error=crash)
             cell.busy().settle(envelope)
-        self.restart(cell, f"crashed, the last time on {type(message).__name__}: {error!r}")
+        self.restart(cell, f"crashed, the last time on {type(message).__name__}: {told(error)}")
 
     def restart(self, cell: Cell, why: str) -> None:
         """Have the actor start over, after a backoff; if it has done so too often, stop it."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from typing import Any, cast
+
+import attrs
 
 from gamegirl.actors import session
 from gamegirl.supervisor import _events as events
@@ -34,12 +37,31 @@ _LEVELS: dict[type, int] = {
 
 
 def log_event(event: object) -> None:
-    """Write the event to the log, if it is one for the log.
+    """Write the event to the log, if it is one for the log: one record, on one line.
 
-    All values are written with `repr`, so that an id or a name can't forge a line.
+    Whatever an id, a name or an error has in it that isn't printable is escaped, so that none can
+    forge a line or speak to a terminal.
     """
     level = _LEVELS.get(type(event))
     if level is not None and _logger.isEnabledFor(level):
-        _logger.log(level, "%r", event)
-        if isinstance(event, events.ActorCrashed):
-            _logger.log(level, "%s", event.traceback.encode("unicode_escape").decode())
+        fields = attrs.fields(cast(Any, type(event)))
+        shown = ", ".join(f"{field.name}={told(getattr(event, field.name))}" for field in fields)
+        _logger.log(level, "%s(%s)", type(event).__name__, shown)
+
+
+def told(thing: object) -> str:
+    r"""What `repr` says of anything, on one line; also of what a host made carelessly.
+
+    Example:
+        >>> told("Ana\nBo")
+        "'Ana\\nBo'"
+    """
+    try:
+        text = repr(thing)
+    except Exception as error:  # noqa: BLE001 - it is told instead
+        text = f"<{type(thing).__name__}, whose repr raises {type(error).__name__}>"
+    if text.isprintable():
+        return text
+    return "".join(
+        mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text
+    )

@@ -27,7 +27,13 @@ class Role:
 
 
 class Claims(Protocol):
-    """Whoever claims and restores actors."""
+    """Whoever claims and restores actors.
+
+    Attributes:
+        trouble: Why the store did not do it the last time; empty: it did.
+    """
+
+    trouble: str
 
     def request(self, cell: Cell, delay: float = 0.0) -> None:
         """Claim the actor, after a while."""
@@ -35,7 +41,13 @@ class Claims(Protocol):
 
 
 class Commits(Protocol):
-    """Whoever sends commits to the store."""
+    """Whoever sends commits to the store.
+
+    Attributes:
+        trouble: Why the store did not do it the last time; empty: it did.
+    """
+
+    trouble: str
 
     def add(self, cell: Cell, *, urgent: bool) -> None:
         """The actor has something to commit."""

@@ -52,9 +52,9 @@ class Settlement:
             )
             self._engine.life.restart(cell, f"can't write: {reason}")
         elif isinstance(outcome, Conflict):
-            self._contradicted(cell, outcome.revision, cell.owner)
+            self._contradicted(cell, outcome.revision, cell.owner, None)
         else:
-            self._contradicted(cell, None, outcome.owner)
+            self._contradicted(cell, outcome.revision, outcome.owner, outcome.since)
 
     def _committed(self, cell: Cell, commit: PendingCommit) -> None:
         assert commit.sent is not None
@@ -108,14 +108,19 @@ class Settlement:
                 backlog.settle(envelope)
         backlog.blocked = backlog.overdue = False
 
-    def _contradicted(self, cell: Cell, revision: int | None, owner: str | None) -> None:
+    def _contradicted(
+        self, cell: Cell, revision: int | None, owner: str | None, since: int | None
+    ) -> None:
         """The fence is not as this claim left it: the store went back, or somebody else came."""
         if owner is None or epoch_of(owner) < epoch_of(cell.owner):
             self.regress(cell, None if owner is None else revision)
-        elif owner != cell.owner:
-            self._engine.life.lose(cell, owner)
-        elif revision is not None and revision < cell.revision:
+        elif revision is not None and revision < cell.revision and owner in ("", cell.owner):
             self.regress(cell, revision)
+        elif owner != cell.owner:
+            if since is not None and since < cell.revision:
+                # Both: the other one has claimed, and goes on from, what the store went back to.
+                self.report(cell, since)
+            self._engine.life.lose(cell, owner)
         else:
             self.abort(
                 cell,
@@ -126,17 +131,23 @@ class Settlement:
             )
             self._engine.life.recover(cell)
 
-    def check_fence(self, cell: Cell, owner: str | None, revision: int | None) -> None:
+    def check_fence(
+        self, cell: Cell, owner: str | None, revision: int | None, since: int | None
+    ) -> None:
         """Compare a live, settled actor with the fence that the store has for it."""
         if cell.status is not Status.LIVE:
             return
         if owner != cell.owner or revision is None or revision < cell.revision:
-            self._contradicted(cell, revision, owner)
+            self._contradicted(cell, revision, owner, since)
 
-    def regress(self, cell: Cell, found: int | None) -> None:
+    def report(self, cell: Cell, found: int | None) -> None:
+        """Say that the store has forgotten something of the actor."""
         self._engine.hub.publish(
             StoreRegressed(cell.key.kind, cell.key.actor_id, cell.revision, found)
         )
+
+    def regress(self, cell: Cell, found: int | None) -> None:
+        self.report(cell, found)
         if cell.state is None:
             self.abort(
                 cell,
@@ -222,11 +233,15 @@ class Settlement:
             if fate is Fate.IN_DOUBT
             else "nothing of this call happened; send it again later"
         )
-        return StoreUnavailableError(
-            f"{cell.name}: the store has not answered for "
-            f"{self._engine.settings.commit_timeout_seconds:g} s; {what}",
-            fate=fate,
+        claiming = cell.backlog is not None and cell.backlog.claim_since is not None
+        trouble = (self._engine.claims if claiming else self._engine.commits).trouble
+        seconds = f"{self._engine.settings.commit_timeout_seconds:g} s"
+        why = (
+            f"the store has not done it in {seconds} ({trouble})"
+            if trouble
+            else f"the store has not answered for {seconds}"
         )
+        return StoreUnavailableError(f"{cell.name}: {why}; {what}", fate=fate)
 
 
 def epoch_of(owner: str) -> int:

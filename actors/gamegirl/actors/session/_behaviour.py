@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from gamegirl.actors._behaviour import Behaviour, Decision, NeedsMore, Restored, Stored, Woken
 from gamegirl.actors._errors import InvalidInputError, SessionQuarantinedError
@@ -114,7 +114,7 @@ class SessionBehaviour(Behaviour[SessionState]):
 
     @staticmethod
     def _rule(message: Any, channel_id: str) -> Callable[[Changes, Any], Any]:
-        rule = _RULES.get(type(message))
+        rule = _RULES.get(cast("type[object]", type(message)))
         if rule is None:
             raise InvalidInputError(
                 f"a session takes no {type(message).__qualname__} (channel {channel_id!r}): use "

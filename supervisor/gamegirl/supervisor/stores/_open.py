@@ -11,7 +11,7 @@ from gamegirl.actors import InvalidInputError
 from gamegirl.supervisor.stores._memory import MemoryStore
 from gamegirl.supervisor.stores._protocol import Store
 from gamegirl.supervisor.stores._redis import RedisStore
-from gamegirl.supervisor.stores._redis_errors import shown
+from gamegirl.supervisor.stores._redis_client import shown
 from gamegirl.supervisor.stores._sqlite import SqliteStore
 
 ENVIRONMENT_VARIABLE = "GAMEGIRL_STORE"
@@ -57,8 +57,7 @@ def open_store(target: str | Store | None, environ: Mapping[str, str] | None = N
             return SqliteStore(_path(rest))
         if scheme == "memory" and rest in ("", "/"):
             return MemoryStore()
-    named = shown(target) if separator else repr(target[:100])
-    raise InvalidInputError(f"{named} names no store. {_POSSIBLE}")
+    raise InvalidInputError(f"{shown(target)[:200]!r} names no store. {_POSSIBLE}")
 
 
 def _path(rest: str) -> str:
@@ -66,7 +65,7 @@ def _path(rest: str) -> str:
     path = rest[1:]
     if not rest.startswith("/") or not path or path == ":memory:":
         raise InvalidInputError(
-            f"sqlite://{rest} names no file: write sqlite:///relative/path.db or "
+            f"{shown('sqlite://' + rest)} names no file: write sqlite:///relative/path.db or "
             "sqlite:////absolute/path.db (memory:// keeps nothing)"
         )
     return path

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar
 
 import redis
-import redis.connection
 from anyio import CancelScope, CapacityLimiter, to_thread
-from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ResponseError
-from redis.retry import Retry
 
-from gamegirl.actors import Fate, InvalidInputError, Stored, StoreUnavailableError
-from gamegirl.supervisor.stores import _encode, _redis_errors, _scripts, _typed
+from gamegirl.actors import Fate, Stored, StoreUnavailableError
+from gamegirl.supervisor.stores import (
+    _encode,
+    _redis_client,
+    _redis_errors,
+    _redis_rights,
+    _scripts,
+    _typed,
+)
 from gamegirl.supervisor.stores._protocol import (
     Broken,
     Claim,
@@ -65,10 +70,10 @@ class RedisStore:
 
     def __init__(self, target: str | redis.Redis, *, timeout_seconds: float = 2.0) -> None:
         if isinstance(target, str):
-            self._client = _client_for(target, timeout_seconds)
-            self._shown = repr(_redis_errors.shown(target))
+            self._client = _redis_client.client_for(target, timeout_seconds)
+            self._shown = repr(_redis_client.shown(target))
         else:
-            self._client = _checked_client(target)
+            self._client = _redis_client.checked_client(target)
             self._shown = "<a client>"
         self._ours = isinstance(target, str)
         self._process: Process | None = None
@@ -81,10 +86,15 @@ class RedisStore:
         return f"RedisStore({self._shown})"
 
     async def open(self, process: Process, lease_seconds: float) -> None:
-        """Get ready and make the process known as alive."""
+        """Get ready and make the process known as alive.
+
+        Raises:
+            StoreUnavailableError: Redis can't be reached, or our user lacks a right that it names.
+        """
         self._process = process
         self._lease_milliseconds = max(round(lease_seconds * 1000), 1)
         self._commit_threads = self._side_threads = None
+        await self._aside(self._check_rights)
         await self.renew()
 
     async def renew(self) -> bool:
@@ -282,6 +292,20 @@ class RedisStore:
                 answers[i] = answer
         return self._unfailed(doing, answers)
 
+    def _check_rights(self) -> None:
+        lacking = self._lacking("open")
+        if lacking:
+            raise StoreUnavailableError(
+                f"Redis could not open: {_redis_errors.lacking(lacking)}", fate=Fate.NOT_EXECUTED
+            )
+
+    def _lacking(self, doing: str) -> Sequence[str]:
+        answers = self._exchange(doing, _redis_rights.COMMANDS)
+        try:
+            return _redis_rights.lacking(answers)
+        except ResponseError as error:
+            raise _redis_errors.unavailable(error, doing, Fate.NOT_EXECUTED) from error
+
     def _call(self, doing: str, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         return self._unfailed(doing, self._exchange(doing, commands))
 
@@ -290,7 +314,11 @@ class RedisStore:
             if isinstance(answer, ResponseError):
                 # Other portions may have succeeded; all are idempotent and may be sent again.
                 fate = Fate.IN_DOUBT if len(answers) > 1 else _fate_of(answer)
-                raise _redis_errors.unavailable(answer, doing, fate) from answer
+                lacking: Sequence[str] = ()
+                if _redis_errors.denied(answer):
+                    with suppress(StoreUnavailableError):  # The refusal is said without it, too.
+                        lacking = self._lacking(doing)
+                raise _redis_errors.unavailable(answer, doing, fate, lacking) from answer
         return answers
 
     def _exchange(self, doing: str, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
@@ -298,7 +326,7 @@ class RedisStore:
         pool: Any = self._client.connection_pool
         try:
             connection = pool.get_connection()
-        except (redis.RedisError, OSError) as error:
+        except (redis.RedisError, OSError, ValueError) as error:
             raise _redis_errors.unavailable(error, doing, Fate.NOT_EXECUTED) from error
         whole = False
         try:
@@ -355,39 +383,6 @@ class RedisStore:
 def _fate_of(error: ResponseError) -> Fate:
     """A script that was refused before its first write did nothing; one that died may have."""
     return Fate.IN_DOUBT if "script" in str(error) else Fate.NOT_EXECUTED
-
-
-def _client_for(url: str, timeout_seconds: float) -> redis.Redis:
-    options: dict[str, Any] = {
-        "socket_timeout": timeout_seconds,
-        "socket_connect_timeout": timeout_seconds,
-    }
-    try:
-        options.update(cast(Any, redis.connection).parse_url(url))
-    except ValueError:
-        raise InvalidInputError(
-            f"{_redis_errors.shown(url)} is no URL of a Redis: write "
-            "redis://user:password@host:6379/0, rediss://… or unix:///path/to.sock?db=0"
-        ) from None  # The cause may show the password.
-    options.update(retry=Retry(NoBackoff(), 0), protocol=2, decode_responses=False)
-    # Some options of redis.Redis mean nothing to a pool, so it is the pool that gets the URL's.
-    client = redis.Redis(connection_pool=redis.ConnectionPool(**options))
-    client.auto_close_connection_pool = True
-    return client
-
-
-def _checked_client(client: object) -> redis.Redis:
-    if not isinstance(client, redis.Redis):
-        raise InvalidInputError(
-            "a RedisStore takes a URL or a synchronous redis.Redis client, not "
-            f"{type(client).__module__}.{type(client).__qualname__}"
-        )
-    if client.connection_pool.connection_kwargs.get("decode_responses"):
-        raise InvalidInputError(
-            "the client of a RedisStore must not decode responses: make it without "
-            "decode_responses=True"
-        )
-    return client
 
 
 def _escaped_glob(prefix: str) -> str:

@@ -8,17 +8,21 @@ servers wrap the reason into a longer text. So the code words decide.
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from collections.abc import Sequence
 
 from redis import exceptions
 
 from gamegirl.actors import Fate, StoreUnavailableError
 
+_NOPERM = r"NOPERM|[Nn]o permissions|can't (run|execute) this command|can't access at least one"
 _MEANINGS = (
+    (r"CERTIFICATE_VERIFY_FAILED",
+     "its certificate isn't for this host, or not trusted: see the host, and ssl_ca_certs="),
+    (r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|record layer failure|wrong version number",
+     "it doesn't speak TLS on that port: take its TLS port, or redis:// instead of rediss://"),
     (r"NOAUTH|WRONGPASS|invalid (username-)?password|without any password|Authentication required",
      "it refuses our user or password: check the store's URL and the server's users"),
-    (r"NOPERM|no permissions|can't (run|execute) this command|can't access at least one",
-     "our user may not do that: give it all commands on the keys gg:*, game:* and sg:*"),
+    (_NOPERM, "our user may not do that: give it the ACL rule of docs/operations.md"),
     (r"OOM|used memory > 'maxmemory'",
      "it is out of memory: raise maxmemory; all goes on as soon as there is room"),
     (r"READONLY|read only replica",
@@ -43,9 +47,25 @@ _PATTERNS = tuple(
 )
 
 
-def unavailable(error: Exception, doing: str, fate: Fate) -> StoreUnavailableError:
+def unavailable(
+    error: Exception, doing: str, fate: Fate, rights: Sequence[str] = ()
+) -> StoreUnavailableError:
     """The error for callers, whatever redis-py raised when we tried to do it."""
-    return StoreUnavailableError(f"Redis could not {doing}: {_reason(error)}", fate=fate)
+    reason = lacking(rights) if rights else _reason(error)
+    return StoreUnavailableError(f"Redis could not {doing}: {reason}", fate=fate)
+
+
+def denied(error: Exception) -> bool:
+    """Whether it was refused because our user has no right to it."""
+    return re.search(_NOPERM, str(error)) is not None
+
+
+def lacking(rights: Sequence[str]) -> str:
+    """That our user has no right to these."""
+    return (
+        f"our user may not do that, it lacks {' '.join(rights)}: give it the ACL rule of "
+        "docs/operations.md"
+    )
 
 
 def _reason(error: Exception) -> str:
@@ -58,18 +78,6 @@ def _reason(error: Exception) -> str:
         return _MEANINGS[0][1]
     if isinstance(error, exceptions.TimeoutError | TimeoutError):
         return "it did not answer in time: it is down, stuck or too far away"
-    if isinstance(error, exceptions.ConnectionError | OSError):
+    if isinstance(error, exceptions.ConnectionError | OSError | UnicodeError):
         return f"no connection ({text:.200}): start it, or check the store's URL"
     return f"it answered something unexpected ({type(error).__name__}: {text:.300})"
-
-
-def shown(url: str) -> str:
-    """The URL without its secrets, for people."""
-    try:
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-        user = parts.username or ""
-    except ValueError:
-        return f"{url.partition('://')[0]}://…"
-    login = f"{user}:***@" if parts.password else f"{user}@" if user else ""
-    return f"{parts.scheme}://{login}{host}{parts.path}"

@@ -88,7 +88,8 @@ end
 #   for each require a field and '=' with its value, or '' (absent); for each write a letter, then
 #   T text / H ttl count fields / P count count fields removed / L count items /
 #   A keep count items / D
-# Answer: for each commit 1 done, 2 done before, {'F', owner} fenced, {'F'} no fence,
+# Answer: for each commit 1 done, 2 done before, {'F', owner, revision, since} fenced,
+#   {'F'} no fence,
 #   {'C', revision}, {'B', position among its keys, type}, {'U', index}, {'X'} the fence is none
 COMMIT = Script.of(
     _TYPE_OF,
@@ -158,7 +159,40 @@ local function write(a, key)
   end
 end
 
-local function refusal(k, a, requires, writes)
+-- A command that our user may not call would end the script in the middle of a commit, and what a
+-- list has got by then it would get once more. So whatever the writes call is tried before the
+-- first of them, on a key that is never there.
+local tried = {}
+local function try(command, ...)
+  if not tried[command] then
+    call(command, ...)
+    tried[command] = true
+  end
+end
+
+local function rehearse(a, fence, rev)
+  local op, nowhere = ARGV[a], fence .. '\\0'
+  if op == 'T' then
+    try('SET', nowhere, '', 'XX')
+  elseif op == 'P' or op == 'H' then
+    try('HSET', fence, 'rev', rev)
+    if op == 'P' and ARGV[a + 2] ~= '0' then try('HDEL', nowhere, '') end
+    if op == 'H' and ARGV[a + 1] ~= '' then try('EXPIRE', nowhere, 1) end
+  end
+  if op == 'A' and ARGV[a + 1] ~= '0' then
+    try('LTRIM', nowhere, 0, -1)
+    try('RPUSH', nowhere, '')
+    call('LTRIM', nowhere, 1, 0)
+  elseif op ~= 'T' and op ~= 'P' then
+    try('DEL', nowhere)
+    if op == 'L' then
+      try('RPUSH', nowhere, '')
+      call('DEL', nowhere)
+    end
+  end
+end
+
+local function refusal(k, a, requires, writes, rev)
   for i = 1, requires do
     local key, wanted = KEYS[k + i], ARGV[a + 2 * i - 1]
     local found = type_of(key)
@@ -172,6 +206,7 @@ local function refusal(k, a, requires, writes)
     local key, op = KEYS[k + i], ARGV[a]
     local found = types and types[key] or type_of(key)
     if found ~= 'none' and op ~= 'D' and found ~= needs[op] then return {'B', i, found} end
+    if types or op ~= 'P' or ARGV[a + 2] ~= '0' then rehearse(a, KEYS[k], rev) end
     local last, left = extent(a, found)
     if types then types[key] = left end
     a = last + 1
@@ -193,11 +228,11 @@ local function commit(k, a)
   if fence[1] ~= owner then
     -- A release that is sent again finds the fence as it has left it itself: nobody's.
     if done and release and fence[1] == '' then return 2, next_k end
-    return {'F', fence[1]}, next_k
+    return {'F', fence[1], rev, call('HGET', key, 'since') or ''}, next_k
   end
   if done then return 2, next_k end
   if rev ~= ARGV[a + 2] then return {'C', rev}, next_k end
-  local refused = refusal(k, a + 9, requires, writes)
+  local refused = refusal(k, a + 9, requires, writes, rev)
   if refused then return refused, next_k end
 
   local member, due = ARGV[a], ARGV[a + 5]
@@ -262,7 +297,7 @@ local function claim(k, nonce, count)
     error(reason)
   end
   local owner = string.format('%.0f', epoch) .. ':' .. nonce .. ':' .. me
-  redis.call('HSET', KEYS[k], 'owner', owner, 'rev', rev, 'cid', cid)
+  redis.call('HSET', KEYS[k], 'owner', owner, 'rev', rev, 'cid', cid, 'since', rev)
   local loaded = {}
   for i = 1, count do loaded[i] = load(KEYS[k + i]) end
   return {'C', owner, previous, rev, cid, loaded}
