@@ -443,3 +443,65 @@ async def test_releasing_and_closing_a_running_game(stores: Stores) -> None:
             await eventually(lambda: supervisor.statistics().unsettled == 1)
             await supervisor.aclose()
         assert len(errors) == 1
+
+
+async def test_one_of_many_forgets_it(stores: Stores) -> None:
+    """Several that forget a game at once: one does, to all others it is unknown, not active."""
+    store = FaultyStore(stores())
+    async with hosted(store) as here, hosted(stores()) as elsewhere:
+        session = here.session("c")
+        game_id = (await session.boot("G")).game_id
+        await session.exit()
+        answers: list[str] = []
+
+        async def forget() -> None:
+            try:
+                await here.forget(game_id)
+            except UnknownGameError:
+                answers.append("unknown")
+            else:
+                answers.append("forgotten")
+
+        store.hold()
+        before = len(store.commits)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(forget)
+            tasks.start_soon(forget)
+            await eventually(lambda: len(store.commits) == before + 2)
+            await elsewhere.forget(game_id)
+            store.let_go()
+        assert answers == ["unknown", "unknown"]
+
+
+async def test_a_cancelled_forget_stands_in_nobodys_way(stores: Stores) -> None:
+    """Another process can forget the game, though the first one lives on."""
+    store = FaultyStore(stores())
+    async with hosted(store) as here, hosted(stores()) as elsewhere:
+        session = here.session("c")
+        game_id = (await session.boot("G")).game_id
+        await session.exit()
+        store.hold()
+        before = len(store.commits)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(here.forget, game_id)
+            await eventually(lambda: len(store.commits) > before)
+            tasks.cancel_scope.cancel()
+        store.let_go()
+        await elsewhere.forget(game_id)
+        assert await elsewhere.games() == ()
+
+
+async def test_what_is_ejected_in_this_moment_can_be_loaded(stores: Stores) -> None:
+    """A load that was sent while its game still ran in the channel isn't told that it is gone."""
+    store = FaultyStore(stores())
+    async with hosted(store) as supervisor:
+        session = supervisor.session("c")
+        game_id = (await session.boot("G")).game_id
+        store.hold()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(session.swap, "H")
+            await eventually(lambda: supervisor.statistics().unsettled == 1)
+            tasks.start_soon(session.load, game_id)
+            await eventually(lambda: supervisor.statistics().unsettled == 2)
+            store.let_go()
+        assert (await session.state()).game_id == game_id

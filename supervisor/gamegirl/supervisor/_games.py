@@ -14,13 +14,25 @@ from gamegirl.actors import (
     GameActiveError,
     PatchHash,
     Require,
+    SessionQuarantinedError,
     StoreUnavailableError,
     UnknownGameError,
 )
 from gamegirl.actors import Stored as StoredValue
 from gamegirl.actors.session._keys import INDEX_KEY, game_key, hash_key, held_by, json_key
 from gamegirl.codec import HashCodec, InvalidIdError, JsonCodec, unescape_id
-from gamegirl.supervisor.stores import ActorKey, Claim, Claimed, Commit, Done, Outcome, Store
+from gamegirl.supervisor.stores import (
+    ActorKey,
+    BadType,
+    Broken,
+    Claim,
+    Claimed,
+    Commit,
+    Done,
+    Fenced,
+    Outcome,
+    Store,
+)
 
 _GAME_PREFIX = game_key("")
 _CHANNEL_HOLDER = held_by("")
@@ -88,6 +100,8 @@ class Games:
     def __init__(self, store: Store, nonce: Callable[[], str]) -> None:
         self._store = store
         self._nonce = nonce
+        # Actors to forget with, each for one call at a time.
+        self._spare: list[ActorKey] = []
 
     async def all(self) -> tuple[SavedGame, ...]:
         """Every known game, sorted by name, then id."""
@@ -158,6 +172,24 @@ class Games:
 
     async def forget(self, game_id: str) -> None:
         """Delete a game that isn't active."""
+        for _ in range(_TRIES):
+            outcome = await self._delete(game_id, await self._forgettable(game_id))
+            if isinstance(outcome, Done):
+                return
+            if isinstance(outcome, BadType):
+                outcome = Broken(f"{outcome.key} holds a {outcome.found}")
+            if isinstance(outcome, Broken):
+                raise SessionQuarantinedError(
+                    f"game {game_id!r} can't be forgotten: {outcome.reason}; repair or move that "
+                    "key, nothing was changed"
+                )
+            # Somebody was faster: they loaded it, or forgot it too. Look again which.
+        raise GameActiveError(
+            f"game {game_id!r} changes hands all the time: look where it is and try again"
+        )
+
+    async def _forgettable(self, game_id: str) -> str | None:
+        """Who holds a game that can be forgotten; raises if it can't."""
         game, index = await self._store.read([game_key(game_id), INDEX_KEY])
         holder_bytes = _fields(game).get(b"holder")
         holder = None if holder_bytes is None else holder_bytes.decode("utf-8", "replace")
@@ -174,27 +206,33 @@ class Games:
             entry = await self._in_channel(channel_id, game_id)
             if entry is not None and entry.active:
                 raise _active(game_id, channel_id)
-        actor = ActorKey("game", game_id)
-        (claimed,) = await self._store.claim([Claim(actor, (), self._nonce())])
-        if not isinstance(claimed, Claimed):
-            raise GameActiveError(f"game {game_id!r} is being forgotten by another process")
-        taken = _active(game_id, "a channel that took it just now")
-        forget = Commit(
-            actor,
-            claimed.owner,
-            claimed.revision + 1,
-            self._nonce(),
-            writes=(Drop(game_key(game_id)), PatchHash(INDEX_KEY, remove=(game_id,))),
-            requires=(Require(game_key(game_id), "holder", holder, taken),),
-            release=True,
-        )
-        outcome = await self._settle(forget)
-        if not isinstance(outcome, Done):
-            # Nothing was forgotten; its fence must not stay ours, or nobody else could.
-            await self._settle(
-                attrs.evolve(forget, commit_id=self._nonce(), writes=(), requires=())
+        return holder
+
+    async def _delete(self, game_id: str, holder: str | None) -> Outcome:
+        """Delete a game if it is still held so.
+
+        The commit needs a fence, but no game is fenced by it: what two processes do to one game is
+        decided by its holder, and a fence of this game's would stay ours, for as long as this
+        process lives, if the caller were cancelled or the store went away on the way.
+        """
+        actor = self._spare.pop() if self._spare else ActorKey("games", self._nonce())
+        try:
+            (claimed,) = await self._store.claim([Claim(actor, (), self._nonce())])
+            if not isinstance(claimed, Claimed):
+                return claimed if isinstance(claimed, Broken) else Fenced(claimed.owner)
+            taken = _active(game_id, "a channel that took it just now")
+            forget = Commit(
+                actor,
+                claimed.owner,
+                claimed.revision + 1,
+                self._nonce(),
+                writes=(Drop(game_key(game_id)), PatchHash(INDEX_KEY, remove=(game_id,))),
+                requires=(Require(game_key(game_id), "holder", holder, taken),),
+                release=True,
             )
-            raise taken
+            return await self._settle(forget)
+        finally:
+            self._spare.append(actor)
 
     async def _settle(self, commit: Commit) -> Outcome:
         """Send a commit; again, unchanged, if the answer was lost."""

@@ -59,6 +59,10 @@ class GameMovedError(GameActiveError):
         self.game_id = game_id
 
 
+class GameGoneError(UnknownGameError):
+    """A game that should be in this channel isn't here: it left just now, or was overwritten."""
+
+
 _AGAIN = "changed hands in this moment: look at it and try again"
 
 
@@ -261,7 +265,7 @@ def _find(changes: Changes, message: Load) -> tuple[SessionState, str | None]:
                     own = SessionState(state.channel_id)
                     own.become(state)
                     return own, holder
-                raise _overwritten(state, game_id, where)
+                raise GameGoneError(str(_overwritten(state, game_id, where)))
             raise GameActiveError(
                 f"game {game_id} is active in channel {where!r}: exit it there before channel "
                 f"{state.channel_id!r} loads it"

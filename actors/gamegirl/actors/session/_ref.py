@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 from gamegirl.actors._behaviour import Stored
@@ -31,12 +32,15 @@ from gamegirl.actors.session._data import (
     TurnRecord,
     TurnToken,
 )
-from gamegirl.actors.session._games import entry_channel
+from gamegirl.actors.session._games import GameGoneError, entry_channel
 from gamegirl.actors.session._keys import INDEX_KEY, channel_keys, game_key
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._state import SessionState
 
 KIND = "session"
+
+_LOOKS = 3
+"""So often it is looked where a game is, if it isn't there any more when it is loaded."""
 
 
 class SessionRef:
@@ -244,6 +248,14 @@ class SessionRef:
             GameActiveError: It is active, here or in another channel.
         """
         game_id = id_of(game_id, "game id", self.channel_id)
+        for _ in range(_LOOKS - 1):
+            # Where the game is was read before the channel takes the message: it may have been
+            # ejected here in between, and is a save by now.
+            with suppress(GameGoneError):
+                return await self._load(game_id)
+        return await self._load(game_id)
+
+    async def _load(self, game_id: str) -> Booted:
         game, index = await self._host.read((game_key(game_id), INDEX_KEY))
         entry = _field(index, game_id)
         where = entry_channel(entry) if game is None and entry is not None else None
