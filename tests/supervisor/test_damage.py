@@ -110,6 +110,78 @@ async def test_unreadable_sessions_are_refused_until_wiped(alter: Alter) -> None
         await supervisor.session("c").boot("G")
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"schema": "2"},
+        {"holder": "chaxnel:c"},
+        {"holder": ""},
+        {"holder": b"\xff"},
+    ],
+)
+async def test_a_game_whose_own_key_nobody_understands_is_left_alone(
+    alter: Alter, damage: dict[str, Any]
+) -> None:
+    """Neither is it played on nor taken for a game that is elsewhere; quarantine lists the key."""
+    store = MemoryStore()
+    async with hosted(store) as supervisor:
+        booted = await supervisor.session("c").boot("G")
+        await supervisor.session("c").press("1", "Ana", "x")
+        await supervisor.release("c")
+        key = f"gg:game:{booted.game_id}"
+        await alter(store, PatchHash(key, damage))
+        before = await store.read([key, *FORMS_OF_C])
+        with pytest.raises(SessionQuarantinedError, match=key):
+            await supervisor.session("c").state()
+        assert await store.read([key, *FORMS_OF_C]) == before
+        assert key in await quarantined(store)
+
+
+@pytest.mark.parametrize("damage", [PatchHash, PutText, Drop])
+async def test_a_damaged_save_is_put_aside_when_somebody_loads_it(
+    alter: Alter, damage: Any
+) -> None:
+    """The load is refused and the save stays as it is; the channel that asked plays on."""
+    store = MemoryStore()
+    async with hosted(store) as supervisor:
+        session = supervisor.session("c")
+        booted = await session.boot("G")
+        await session.exit()
+        key = f"gg:game:{booted.game_id}"
+        if damage is PatchHash:
+            await alter(store, PatchHash(key, {"session": b"{\xff"}))
+        elif damage is PutText:
+            await alter(store, Drop(key), PutText(key, "no hash"))
+        else:
+            await alter(store, PatchHash(key, remove=("holder",)))
+        before = await text(store, key)
+
+        async def load() -> None:
+            with pytest.raises(SessionQuarantinedError, match=key):
+                await supervisor.session("d").load(booted.game_id)
+
+        assert [event.key for event in await events_of(supervisor, ContentQuarantined, load)] == [
+            key
+        ]
+        assert await text(store, key) == before
+        assert key in await quarantined(store)
+        await supervisor.session("d").boot("H")
+
+
+async def quarantined(store: Any) -> set[str]:
+    """The keys of which quarantine has a copy."""
+    fields: dict[bytes, bytes] = await text(store, "gg:quarantine") or {}
+    return {json.loads(value)["key"] for value in fields.values()}
+
+
+FORMS_OF_C = (
+    "game:session:c",
+    "sg:game_session:c",
+    "gg:session:c:window",
+    "gg:session:c:meta",
+)
+
+
 async def test_half_a_surrogate_pair_in_a_players_id_is_put_aside_like_other_damage(
     alter: Alter,
 ) -> None:

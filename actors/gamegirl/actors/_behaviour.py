@@ -91,6 +91,7 @@ class Decision:
         writes: What changes in the store; frozen from now on.
         requires: Conditions of the commit. A decision that has any is committed alone.
         effects: What happens outside, once the writes are committed.
+        quarantined: What could not be used: it is copied aside with the writes.
     """
 
     reply: Any = None
@@ -98,6 +99,7 @@ class Decision:
     effects: Sequence[Effect] = ()
     error: GameGirlError | None = None
     requires: Sequence[Require] = ()
+    quarantined: Sequence[Quarantined] = ()
 
 
 @attrs.frozen

@@ -39,6 +39,7 @@ from gamegirl.supervisor._clock import Clock
 from gamegirl.supervisor._events import EventHub
 from gamegirl.supervisor._lifecycle import Lifecycle
 from gamegirl.supervisor._performer import Performer
+from gamegirl.supervisor._quarantine import put_aside
 from gamegirl.supervisor._roles import Claims, Commits, Role, Watch
 from gamegirl.supervisor._settings import Durability, Settings
 from gamegirl.supervisor._settlement import Settlement
@@ -209,7 +210,12 @@ class Engine:
         if isinstance(decided, tuple):
             decision, times = decided
             quiet = not (decision.writes or decision.effects or decision.requires)
-            if quiet and times is None and type(decision.reply) is not Later:
+            if (
+                quiet
+                and not decision.quarantined
+                and times is None
+                and type(decision.reply) is not Later
+            ):
                 return decision
         envelope = Envelope(message, now, role.behaviour.sender(message))
         self._see_to(cell, envelope, decided)
@@ -270,6 +276,8 @@ class Engine:
         self, cell: Cell, envelope: Envelope, decision: Decision, times: Times | None
     ) -> None:
         """See to a decision: its writes, its answer, its timers and its effects."""
+        if decision.quarantined:
+            decision = put_aside(cell.key, decision, self.clock.now())
         envelope.handled = True
         commits = cell.backlog.commits if cell.backlog is not None else ()
         gate: PendingCommit | None = None

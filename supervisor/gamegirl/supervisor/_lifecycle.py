@@ -10,12 +10,11 @@ import attrs
 
 from gamegirl.actors import (
     ActorCrashedError,
-    Emit,
+    Decision,
     Fate,
     GameGirlError,
     OwnedElsewhereError,
     OwnershipLostError,
-    PatchHash,
     Restored,
     SessionFailedError,
     SessionQuarantinedError,
@@ -29,15 +28,20 @@ from gamegirl.supervisor._events import (
     ActorReleased,
     ActorRestored,
     CommitFailed,
-    ContentQuarantined,
 )
 from gamegirl.supervisor._log import told
-from gamegirl.supervisor._quarantine import quarantine_writes
+from gamegirl.supervisor._quarantine import put_aside
 from gamegirl.supervisor._roles import Role
 from gamegirl.supervisor.stores import KEEP_DUE, ActorKey, Claimed
 
 if TYPE_CHECKING:
     from gamegirl.supervisor._engine import Engine
+
+_TAKEOVER_SECONDS = 0.005
+"""So long after a lease has run out a claim is tried again: servers round."""
+
+_LEASES_WAITED = 2
+"""So many leases an actor's memory is kept for, when the store has gone back to another owner."""
 
 _BACKOFF_MAX_SECONDS = 5.0
 """A crashing actor is restarted at least this often, until it has used up its restarts."""
@@ -117,12 +121,7 @@ class Lifecycle:
         kind, actor_id = cell.key.kind, cell.key.actor_id
         decision = restored.decision
         if restored.quarantined:
-            writes, events = self._quarantine(cell, restored)
-            decision = attrs.evolve(
-                decision,
-                writes=(*decision.writes, *writes),
-                effects=(*decision.effects, *events),
-            )
+            decision = attrs.evolve(decision, quarantined=restored.quarantined)
         self._engine.hub.publish(
             ActorRestored(kind, actor_id, restored.source, claimed.previous or "", restart)
         )
@@ -130,16 +129,6 @@ class Lifecycle:
         self._engine.apply(cell, envelope, decision, self._engine.times(cell))
         self._engine.wake_waiters(cell)
         self._engine.proceed(cell)
-
-    def _quarantine(
-        self, cell: Cell, restored: Restored[Any]
-    ) -> tuple[Sequence[PatchHash], Sequence[Emit]]:
-        writes, names = quarantine_writes(cell.key, restored.quarantined, self._engine.clock.now())
-        events = [
-            Emit(ContentQuarantined(cell.key.kind, cell.key.actor_id, item.key, item.reason, name))
-            for item, name in zip(restored.quarantined, names, strict=True)
-        ]
-        return writes, events
 
     def unusable(self, cell: Cell, claimed: Claimed, restored: Restored[Any], why: str) -> None:
         """What is stored can't be used: copy it aside, change nothing, refuse all messages."""
@@ -152,25 +141,40 @@ class Lifecycle:
         )
         backlog = cell.busy()
         backlog.claim_since = None
-        writes, events = self._quarantine(cell, restored)
+        copies = Decision(quarantined=restored.quarantined)
+        decision = put_aside(cell.key, copies, self._engine.clock.now())
         commit = self._engine.new_commit(cell)
-        commit.writes.extend(writes)
-        commit.effects.extend(events)
+        commit.writes.extend(decision.writes)
+        commit.effects.extend(decision.effects)
         self._engine.commits.add(cell, urgent=True)
         self._refuse_all(cell)
 
-    def owned_elsewhere(self, cell: Cell, owner: str) -> None:
+    def owned_elsewhere(self, cell: Cell, owner: str, lease_seconds: float) -> None:
         """The claim was refused: another live process owns the actor."""
-        if cell.started:
+        if cell.status is Status.REWRITING and self._outlasts(cell):
+            self._engine.claims.request(cell, lease_seconds + _TAKEOVER_SECONDS)
+        elif cell.started:
             self.lose(cell, owner)
-            return
-        self.end(
-            cell,
-            lambda: OwnedElsewhereError(
-                f"{cell.name} is owned by {owner}, which is alive; "
-                "send the call there, or wait until it has released it",
-                owner=owner,
-            ),
+        else:
+            self.end(
+                cell,
+                lambda: OwnedElsewhereError(
+                    f"{cell.name} is owned by {owner}, which is alive; "
+                    "send the call there, or wait until it has released it",
+                    owner=owner,
+                ),
+            )
+
+    def _outlasts(self, cell: Cell) -> bool:
+        """Whether memory that the store has lost still waits for an owner who may be long dead.
+
+        The store went back to when the owner was another one. If it lives, it has renewed its lease
+        after this time; if not, the lease that came back with it has run out.
+        """
+        since = cell.busy().claim_since
+        now = self._engine.clock.monotonic()
+        return (
+            since is not None and now - since < _LEASES_WAITED * self._engine.settings.lease_seconds
         )
 
     def unclaimable(self, cell: Cell, reason: str) -> None:

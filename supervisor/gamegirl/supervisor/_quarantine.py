@@ -6,8 +6,11 @@ import base64
 import hashlib
 from collections.abc import Sequence
 
-from gamegirl.actors import PatchHash, Quarantined
+import attrs
+
+from gamegirl.actors import Decision, Emit, PatchHash, Quarantined
 from gamegirl.codec import encode_json
+from gamegirl.supervisor._events import ContentQuarantined
 from gamegirl.supervisor.stores import ActorKey
 
 QUARANTINE_KEY = "gg:quarantine"
@@ -41,6 +44,22 @@ def quarantine_writes(
             }
         )
     return (PatchHash(QUARANTINE_KEY, fields),), names
+
+
+def put_aside(actor: ActorKey, decision: Decision, now: float) -> Decision:
+    """The decision with the copies that it asks for among its writes, and an event for each."""
+    items = decision.quarantined
+    writes, names = quarantine_writes(actor, items, now)
+    events = [
+        Emit(ContentQuarantined(actor.kind, actor.actor_id, item.key, item.reason, name))
+        for item, name in zip(items, names, strict=True)
+    ]
+    return attrs.evolve(
+        decision,
+        writes=(*decision.writes, *writes),
+        effects=(*decision.effects, *events),
+        quarantined=(),
+    )
 
 
 def _plain(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gamegirl.actors._behaviour import Decision, Effect, Emit
+from gamegirl.actors._behaviour import Decision, Effect, Emit, Quarantined
 from gamegirl.actors._errors import GameActiveError
 from gamegirl.actors._writes import Drop, PatchHash, Require, Value, Write
 from gamegirl.actors.session._data import ClosedTurn
@@ -30,6 +30,7 @@ class Changes:
         "effects",
         "forms",
         "now",
+        "quarantined",
         "requires",
         "rules",
         "state",
@@ -45,6 +46,7 @@ class Changes:
         self.writes: list[Write] = []
         self.requires: list[Require] = []
         self.effects: list[Effect] = []
+        self.quarantined: list[Quarantined] = []
         self.closed: ClosedTurn | None = None
         self.forms = False
         self.turns: dict[str, Value] = {}
@@ -97,4 +99,4 @@ class Changes:
             writes = [*writes, PatchHash(key, self.turns, tuple(self.turns_gone))]
         if self.forms:
             writes = [*writes, *full_forms(self.state, self.rules)]
-        return Decision(reply, writes, self.effects, error, self.requires)
+        return Decision(reply, writes, self.effects, error, self.requires, self.quarantined)

@@ -7,7 +7,7 @@ it. A game that leaves its channel becomes a save; the channel remembers what it
 
 from __future__ import annotations
 
-from gamegirl.actors._behaviour import Cancel, Stored, WakeWaiters
+from gamegirl.actors._behaviour import Cancel, Quarantined, Stored, WakeWaiters
 from gamegirl.actors._errors import (
     GameActiveError,
     GameExistsError,
@@ -37,11 +37,11 @@ from gamegirl.actors.session._keys import (
     turns_key,
 )
 from gamegirl.actors.session._messages import Boot, Exit, Load, Swap, Wipe
-from gamegirl.actors.session._parts import as_text, mapping_of
+from gamegirl.actors.session._parts import as_text, mapping_of, printable
 from gamegirl.actors.session._reading import UnusableError, read_channel
 from gamegirl.actors.session._records import WORK
 from gamegirl.actors.session._restore import open_again
-from gamegirl.actors.session._saves import hash_of, hold, save, saved_state
+from gamegirl.actors.session._saves import hash_of, hold, holder_of, save, saved_state
 from gamegirl.actors.session._state import SessionState
 from gamegirl.actors.session._turns import require_active
 from gamegirl.codec import CodecError, decode_json
@@ -253,8 +253,7 @@ def _find(changes: Changes, message: Load) -> tuple[SessionState, str | None]:
     if state.active and state.game_id == game_id:
         raise GameActiveError(f"game {game_id} runs in channel {state.channel_id!r} already")
     try:
-        fields = hash_of(message.game, "")
-        holder = fields.get("holder")
+        holder = holder_of(message.game)
         if holder is None:
             return _find_old(changes, message), None
         if holder.startswith("channel:"):
@@ -270,8 +269,12 @@ def _find(changes: Changes, message: Load) -> tuple[SessionState, str | None]:
                 f"game {game_id} is active in channel {where!r}: exit it there before channel "
                 f"{state.channel_id!r} loads it"
             )
+        fields = hash_of(message.game, "")
         return saved_state(fields, state.channel_id, game_id, changes.now), holder
     except CodecError as error:
+        changes.quarantined.append(
+            Quarantined.whole(game_key(game_id), message.game, printable(str(error)))
+        )
         raise SessionQuarantinedError(
             f"the save of game {game_id} at {game_key(game_id)!r} can't be read, so channel "
             f"{state.channel_id!r} can't load it: {error}"
@@ -296,6 +299,7 @@ def _find_old(changes: Changes, message: Load) -> SessionState:
     try:
         found = read_channel(message.channel_id, message.channel, changes.now, changes.rules)
     except UnusableError as error:
+        changes.quarantined += error.copies
         raise SessionQuarantinedError(
             f"channel {channel_id!r}, where game {game_id} was played, can't be read: {error}"
         ) from error

@@ -29,7 +29,7 @@ from gamegirl.actors.session._keys import (
 from gamegirl.actors.session._parts import printable
 from gamegirl.actors.session._reading import Reading, UnusableError, read_channel
 from gamegirl.actors.session._rules import SessionRules
-from gamegirl.actors.session._saves import adopt, hash_of, save
+from gamegirl.actors.session._saves import adopt, holder_of, save
 from gamegirl.actors.session._state import SessionState
 from gamegirl.codec import CodecError
 
@@ -88,7 +88,7 @@ def _refused(
 def _holder(game: Stored, unreadable: str = "") -> str:
     """Who holds a game, by its own key; empty: nobody."""
     try:
-        return hash_of(game, "").get("holder", "")
+        return holder_of(game) or ""
     except CodecError:
         return unreadable
 
@@ -114,7 +114,7 @@ def _taken_over(
     keys = channel_keys(state.channel_id)
     game, key = stored[len(keys)], game_key(state.game_id)
     try:
-        holder = hash_of(game, "").get("holder")
+        holder = holder_of(game)
     except CodecError as error:
         where = printable(f"{key}: {error}")
         copies = [*reading.quarantined, Quarantined.whole(key, game, where)]

@@ -22,6 +22,7 @@ from gamegirl.actors.session._keys import (
     journal_key,
     json_key,
     meta_key,
+    saved_as,
     turns_key,
 )
 from gamegirl.actors.session._parts import (
@@ -38,6 +39,7 @@ from gamegirl.actors.session._state import Choice, Extras, SessionState
 from gamegirl.codec import decode_json, encode_json
 
 _SAVE_FIELDS = ("session", "hash_extras", "history", "turns", "window")
+_HOLDERS = (held_by(""), saved_as(""))
 
 
 def hold(state: SessionState) -> Write:
@@ -95,8 +97,7 @@ def save(state: SessionState, holder: str) -> Write:
 
 def saved_state(fields: dict[str, str], channel_id: str, game_id: str, now: float) -> SessionState:
     """The state of a save, inactive, in the channel that loads it; raises `CodecError`."""
-    if fields.get("schema") != str(SCHEMA):
-        raise fault("schema", f"expected {SCHEMA}: a newer version wrote it")
+    _check_schema(fields)
     if "session" not in fields:
         raise fault("session", "missing")
     form = json_form(fields["session"], game_key(game_id), now)
@@ -159,6 +160,27 @@ def hash_of(stored: Any, path: str) -> dict[str, str]:
     if not isinstance(given, Mapping):
         raise fault("", "isn't a hash")
     return as_fields(stored, path)
+
+
+def holder_of(game: Any) -> str | None:
+    """Who holds a game, by its own key; None: there is no such key.
+
+    Raises:
+        CodecError: The key can't be used, or a newer version wrote it.
+    """
+    fields = hash_of(game, "")
+    if not fields:
+        return None
+    _check_schema(fields)
+    holder = fields.get("holder", "")
+    if not holder.startswith(_HOLDERS):
+        raise fault("holder", f"expected one of {', '.join(_HOLDERS)}")
+    return holder
+
+
+def _check_schema(fields: dict[str, str]) -> None:
+    if fields.get("schema") != str(SCHEMA):
+        raise fault("schema", f"expected {SCHEMA}: a newer version wrote it")
 
 
 def _inner(fields: dict[str, str], name: str, default: Any) -> Any:
