@@ -6,7 +6,7 @@ the ledger of what was acknowledged; the judge compares ledger and store. `gameg
 
 from gamegirl.chaos._bench import Bench, BenchError
 from gamegirl.chaos._figures import Figures
-from gamegirl.chaos._redis_server import find_redis_server
+from gamegirl.chaos._redis_server import RedisServer, find_redis_server
 from gamegirl.chaos._run import Part, Run, parts_of, run_part
 from gamegirl.chaos._scenario import Scenario
 from gamegirl.chaos.scenarios import SCENARIOS
@@ -17,6 +17,7 @@ __all__ = [
     "BenchError",
     "Figures",
     "Part",
+    "RedisServer",
     "Run",
     "Scenario",
     "find_redis_server",
