@@ -27,13 +27,20 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a real redis-server, one a test process, with nothing kept on disk."""
+def redis_binary() -> Path:
+    """A real redis-server, which isn't running."""
     binary = find_redis_server()
     if binary is None:
         if os.environ.get("CI", "").lower() in ("1", "true"):
             pytest.fail("CI must test against a real redis-server, and there is none")
         pytest.skip("there is no redis-server: put one on PATH")
+    return binary
+
+
+@pytest.fixture(scope="session")
+def redis_server(redis_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real redis-server, one a test process, with nothing kept on disk."""
+    binary = redis_binary
     folder = tmp_path_factory.mktemp("redis")
     for _ in range(START_ATTEMPTS):
         port = free_port()
