@@ -106,6 +106,19 @@ def write(claim: Claimed, revision: int = 1, text: str = "x") -> Commit:
     return Commit(ACTOR, claim.owner, revision, f"c{revision}", [PutText("t", text)])
 
 
+async def test_an_epoch_that_can_grow_no_further(server: Server) -> None:
+    """It is named like any other that is no use, and doesn't pass for a store that is away."""
+    with server.client() as client:
+        client.set("gg:epoch", str(2**63 - 1))
+        store = RedisStore(server.url)
+        await store.open(Process("p1"), 60.0)
+        (broken,) = await store.claim([Claim(ACTOR, [], "n")])
+        assert isinstance(broken, Broken)
+        assert "gg:epoch" in broken.reason
+        assert client.get("gg:epoch") == str(2**63 - 1).encode()
+    await store.aclose()
+
+
 async def test_types_that_we_never_write(server: Server) -> None:
     """A foreign set or stream is named, not misread, and no write touches it."""
     with server.client() as client:

@@ -293,7 +293,9 @@ local function claim(k, nonce, count)
   local epoch = redis.pcall('INCR', KEYS[1])
   if type(epoch) == 'table' then
     local reason = tostring(epoch.err)
-    if string.find(reason, 'WRONGTYPE') or string.find(reason, 'integer') then return {'E'} end
+    for _, word in ipairs({'WRONGTYPE', 'integer', 'overflow'}) do
+      if string.find(reason, word) then return {'E'} end
+    end
     error(reason)
   end
   local owner = string.format('%.0f', epoch) .. ':' .. nonce .. ':' .. me
