@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import anyio
 import attrs
 import pytest
+from anyio.lowlevel import checkpoint
 
 from gamegirl.actors import (
     ActorCrashedError,
@@ -461,6 +463,28 @@ async def test_a_store_that_is_down_is_an_error_in_time_and_work_resumes_by_itse
         await unsettled(supervisor, 0)
         assert await actor.ask(Read()) == 2
         assert await supervisor.actor("counter", "cold").ask(Read()) == 0
+
+
+async def test_time_in_which_the_process_stood_still_is_not_the_stores() -> None:
+    """Whoever was stopped past the commit timeout hears what the store said, not that it is late."""
+    store = FaultyStore(MemoryStore())
+    async with hosted(store, commit_timeout_seconds=0.2) as supervisor:
+        actor = supervisor.actor("counter", "a")
+        await actor.ask(Add())
+        store.hold()
+        answers: list[int] = []
+
+        async def add() -> None:
+            answers.append(await actor.ask(Add()))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(add)
+            await eventually(lambda: len(store.commits) == 2)
+            time.sleep(0.5)  # noqa: ASYNC251 - nothing in this process goes on
+            for _ in range(20):  # Whoever looks at the time now sees how late it is.
+                await checkpoint()
+            store.let_go()
+        assert answers == [2]
 
 
 async def test_a_sweep_that_fails_is_told_once() -> None:
