@@ -466,7 +466,7 @@ async def test_a_store_that_is_down_is_an_error_in_time_and_work_resumes_by_itse
 
 
 async def test_time_in_which_the_process_stood_still_is_not_the_stores() -> None:
-    """Whoever was stopped past the commit timeout hears what the store said, not that it is late."""
+    """Who was stopped past the commit timeout hears what the store said, not that it is late."""
     store = FaultyStore(MemoryStore())
     async with hosted(store, commit_timeout_seconds=0.2) as supervisor:
         actor = supervisor.actor("counter", "a")

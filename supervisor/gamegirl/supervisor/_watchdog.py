@@ -11,7 +11,6 @@ from gamegirl.supervisor._cell import Cell, PendingCommit
 from gamegirl.supervisor._clock import Clock
 from gamegirl.supervisor._engine import Engine
 
-
 _LOOKS = 4
 """While something is watched the time is looked at so often within the commit timeout."""
 
@@ -21,7 +20,7 @@ class Watchdog:
 
     All deadlines are the same time away, so the queue is in order by itself. Time in which this
     process stood still (stopped, suspended, a blocked loop) doesn't count: the store may have
-    answered long ago, and who was taken over meanwhile is to be told that, not that the store is late.
+    answered long ago, and who was taken over meanwhile is to be told that.
     """
 
     def __init__(self, engine: Engine, clock: Clock, timeout_seconds: float) -> None:
