@@ -15,6 +15,7 @@ from gamegirl.cli._console import clean, output, say, shown, write_json
 from gamegirl.cli._export import Exported, export
 from gamegirl.cli._import import Imported, Importer
 from gamegirl.cli._lines import read_lines
+from gamegirl.cli._load_command import load
 from gamegirl.cli._options import (
     Backend,
     Channel,
@@ -59,6 +60,7 @@ app = typer.Typer(
 )
 app.add_typer(quarantine)
 app.command()(chaos)
+app.command()(load)
 
 
 def run() -> None:
