@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from gamegirl.chaos._scenario import Scenario
-from gamegirl.chaos.scenarios import _corrupt, _games, _kill9
+from gamegirl.chaos.scenarios import _corrupt, _games, _kill9, _oldbot
 
 SCENARIOS: dict[str, Scenario] = {
-    scenario.name: scenario for scenario in (_kill9.KILL9, _corrupt.CORRUPT, _games.GAMES)
+    scenario.name: scenario
+    for scenario in (_kill9.KILL9, _corrupt.CORRUPT, _games.GAMES, _oldbot.OLDBOT)
 }

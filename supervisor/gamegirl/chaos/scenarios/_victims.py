@@ -95,7 +95,7 @@ def judge_refused(victim: Victim, after: dict[str, Held], aside: Aside) -> list[
         # Nothing can be written under it, not even a copy: it stays where it is, and is named.
         if after["fence"] != victim.before["fence"]:
             found.append("the fence was changed")
-    elif not _listed(aside, victim.key, victim.before[victim.place]):
+    elif not listed(aside, victim.key, victim.before[victim.place]):
         found.append("quarantine doesn't list it")
     return found
 
@@ -119,7 +119,7 @@ def judge_served(victim: Victim, aside: Aside) -> list[str]:
         return found + _same(victim, first, aside)
     held = victim.before[place]
     faults = faults_of("game" if place == "save" else place, held)
-    if faults.whole and not _listed(aside, victim.key, held):
+    if faults.whole and not listed(aside, victim.key, held):
         found.append("it can't be read, and was neither refused nor put aside")
     found += [
         f"the unreadable piece {part!r:.60} is not in quarantine"
@@ -147,7 +147,7 @@ def _same(
     # A form in which a player is malformed is another one than ours: the replaced system's
     # content wins, and what we know beside it must be put aside.
     others = bool(but) and all(
-        _listed(aside, victim.keys[place], victim.before[place])
+        listed(aside, victim.keys[place], victim.before[place])
         for place in ("journal", "turns", "meta")
     )
     if not victim.old and not others:
@@ -180,7 +180,7 @@ def entries_of(fields: dict[bytes, bytes]) -> Aside:
     return found
 
 
-def _listed(aside: Aside, key: str, held: Held) -> bool:
+def listed(aside: Aside, key: str, held: Held) -> bool:
     """Whether all that the key held is in quarantine, byte for byte."""
     for entry in aside.get(key, ()):
         if isinstance(held, bytes):
