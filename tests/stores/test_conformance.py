@@ -214,7 +214,7 @@ async def test_living_owner_keeps_its_actor(world: World) -> None:
 async def test_dead_owner_loses_its_actor(world: World) -> None:
     """Once the owner's lease is gone, the next one may claim."""
     first = await world.opened("p1", lease_seconds=LEASE_SECONDS)
-    second = await world.opened("p2")
+    second = await world.opened("p2", lease_seconds=LEASE_SECONDS)
     mine = await claimed(first)
     await world.kill(first)
     result = await once_free(second, Claim(ACTOR, [], "n2"))
@@ -560,11 +560,22 @@ async def test_stale_owner_is_fenced(world: World) -> None:
     stale = await owner_of(first)
     assert list(await first.commit([stale.next()])) == [Done()]
     heir = await claimed(second)
-    assert await stale.commit(PutText("t", "x")) == Fenced(heir.owner)
-    assert list(await first.commit([stale.next(release=True)])) == [Fenced(heir.owner)]
+    assert await stale.commit(PutText("t", "x")) == Fenced(heir.owner, 1, 1)
+    assert list(await first.commit([stale.next(release=True)])) == [Fenced(heir.owner, 1, 1)]
     never = ActorKey("session", "never")
     assert list(await first.commit([Commit(never, "1:n:p1", 1, "c")])) == [Fenced(None)]
     assert list(await first.read(["t"])) == [None]
+
+
+async def test_an_owner_from_before_the_store_went_back_is_taken_over_from(world: World) -> None:
+    """Who has followed an owner needn't wait for its lease; for any other's it must."""
+    first, second = await world.opened("p1"), await world.opened("p2")
+    held = await claimed(first)
+    (refused,) = await second.claim([Claim(ACTOR, [], "n2", over="1:other:p1")])
+    assert isinstance(refused, Owned)
+    (taken,) = await second.claim([Claim(ACTOR, [], "n2", over=held.owner)])
+    assert isinstance(taken, Claimed)
+    assert taken.previous == held.owner
 
 
 async def test_fence_survives_everything(world: World) -> None:
@@ -577,7 +588,8 @@ async def test_fence_survives_everything(world: World) -> None:
     assert (result.previous, result.revision, result.stored) == ("", 2, [None, None])
     fence = await store.read([ACTOR.fence])
     cid = f"{owner.claim.owner}/2".encode()
-    assert list(fence) == [{b"owner": result.owner.encode(), b"rev": b"2", b"cid": cid}]
+    owned = {b"owner": result.owner.encode(), b"rev": b"2", b"cid": cid, b"since": b"2"}
+    assert list(fence) == [owned]
 
 
 async def test_release(world: World) -> None:
@@ -585,7 +597,7 @@ async def test_release(world: World) -> None:
     first, second = await world.opened("p1"), await world.opened("p2")
     owner = await owner_of(first)
     assert await owner.commit(PutText("t", "x"), release=True) == Done()
-    assert await owner.commit(PutText("t", "y")) == Fenced("")
+    assert await owner.commit(PutText("t", "y")) == Fenced("", 1, 0)
     result = await claimed(second, keys=["t"])
     assert (result.previous, result.revision, result.stored) == ("", 1, [b"x"])
 
@@ -663,7 +675,8 @@ async def test_due_actors_come_oldest_first(world: World) -> None:
 async def test_due_says_who_owns(world: World) -> None:
     """What is due comes with its owner, and with whether a claim would succeed."""
     first = await world.opened("p1", "bot", lease_seconds=LEASE_SECONDS)
-    stranger, heir = await world.opened("p2"), await world.opened("p3", "bot")
+    stranger = await world.opened("p2", lease_seconds=LEASE_SECONDS)
+    heir = await world.opened("p3", "bot")
     for name in "ab":
         owner = await owner_of(first, ActorKey("session", name))
         await owner.commit(due=1.0, release=name == "b")

@@ -472,3 +472,27 @@ async def test_a_restarted_server_or_a_lost_lease_shows_at_the_next_renewal(
     assert not await store.renew()
     assert await store.renew()
     await store.aclose()
+
+
+async def test_after_a_restart_the_living_have_time_to_renew_their_leases(redis_url: str) -> None:
+    """A server that has lost a lease doesn't make its process dead: nobody takes over at once."""
+    owner, other = RedisStore(redis_url), RedisStore(redis_url)
+    await owner.open(Process("p1"), 0.5)
+    await other.open(Process("p2"), 0.5)
+    await owner.claim([Claim(ACTOR, [], "n")])
+    client: Any = redis.Redis.from_url(redis_url, protocol=2)
+    client.delete("gg:lease:p1")
+    other._server = b"0"  # pyright: ignore[reportPrivateUsage]  # What a restart looks like.
+    (first,) = await other.claim([Claim(ACTOR, [], "n2")])
+    assert await other.renew() is False
+    (second,) = await other.claim([Claim(ACTOR, [], "n2")])
+    assert isinstance(first, Owned)
+    assert isinstance(second, Owned)
+    assert 0 < second.lease_seconds <= first.lease_seconds == 0.5
+    with anyio.fail_after(5):
+        while isinstance(second, Owned):
+            await anyio.sleep(second.lease_seconds)
+            (second,) = await other.claim([Claim(ACTOR, [], "n2")])
+    client.close()
+    await owner.aclose()
+    await other.aclose()

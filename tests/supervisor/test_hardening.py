@@ -24,6 +24,7 @@ from gamegirl.actors import (
     Later,
     MailboxFullError,
     OwnershipLostError,
+    PatchHash,
     PutText,
     Require,
     SessionFailedError,
@@ -41,6 +42,7 @@ from gamegirl.supervisor import (
     StoreRegressed,
     Supervisor,
 )
+from gamegirl.supervisor.stores import Process
 from gamegirl.testing import FaultyStore, eventually
 
 pytestmark = pytest.mark.anyio
@@ -610,3 +612,57 @@ async def test_obsolete_timers_and_dropped_observers_keep_no_memory() -> None:
             supervisor.events()
         await eventually(lambda: supervisor.statistics().timers < 100)
         assert supervisor.statistics().observers == 0
+
+
+async def test_a_store_that_went_back_to_an_earlier_owner_is_written_anew(alter: Alter) -> None:
+    """Whether that owner released it, or lives: it had been followed, and what is newer stays."""
+    for owner in ("", "0:n:somebody"):
+        store = MemoryStore()
+        other = store.sibling()
+        await other.open(Process("somebody"), 60.0)
+        async with hosted(store, behaviours=[Adder()]) as supervisor:
+            events = supervisor.events()
+            actor = supervisor.actor("adder", "a")
+            assert await actor.ask(7) == 7
+            back = {"owner": owner, "rev": "0", "cid": "", "since": "0"}
+            await alter(store, PatchHash("gg:fence:adder:a", back), Drop("gg:actor:adder:a"))
+            assert await actor.ask(1) == 8
+            events.close()
+            (named,) = [event async for event in events if isinstance(event, StoreRegressed)]
+            assert (named.expected, named.found) == (1, 0)
+
+
+async def test_who_loses_an_actor_to_one_that_went_on_from_an_older_state_says_so(
+    alter: Alter,
+) -> None:
+    """The store went back, another process claimed it and played on: the loss is named."""
+    store = MemoryStore()
+    async with hosted(store, behaviours=[Adder()]) as supervisor:
+        events = supervisor.events()
+        actor = supervisor.actor("adder", "a")
+        for _ in range(3):
+            await actor.ask(1)
+        taken = {"owner": "999:n:other", "rev": "8", "cid": "x", "since": "2"}
+        await alter(store, PatchHash("gg:fence:adder:a", taken))
+        with pytest.raises(OwnershipLostError):
+            await actor.ask(1)
+        events.close()
+        (named,) = [event async for event in events if isinstance(event, StoreRegressed)]
+        assert (named.expected, named.found) == (3, 2)
+
+
+async def test_losing_an_actor_to_one_that_went_on_from_the_newest_state_is_no_regression(
+    alter: Alter,
+) -> None:
+    """An ordinary takeover isn't reported as a store that went back."""
+    store = MemoryStore()
+    async with hosted(store, behaviours=[Adder()]) as supervisor:
+        events = supervisor.events()
+        actor = supervisor.actor("adder", "a")
+        await actor.ask(1)
+        taken = {"owner": "999:n:other", "rev": "8", "cid": "x", "since": "1"}
+        await alter(store, PatchHash("gg:fence:adder:a", taken))
+        with pytest.raises(OwnershipLostError):
+            await actor.ask(1)
+        events.close()
+        assert not [event async for event in events if isinstance(event, StoreRegressed)]

@@ -91,7 +91,7 @@ class Activator:
                 self._engine.life.crashed(cell, "keys", error, traceback.format_exc())
                 continue
             nonce = f"{self._engine.random.getrandbits(64):016x}"
-            claims[cell] = Claim(cell.key, keys, nonce)
+            claims[cell] = Claim(cell.key, keys, nonce, cell.busy().over)
         if not claims:
             return
         try:

@@ -94,9 +94,10 @@ class Backlog(Mailbox):
         overdue: The store has taken too long over a commit: nothing new runs.
         swept: The due index led here.
         claim_since: Since when a claim is wanted, monotonic seconds; None: none is.
+        over: The owner that the store went back to: the next claim takes over from it.
     """
 
-    __slots__ = ("blocked", "claim_since", "commits", "overdue", "swept")
+    __slots__ = ("blocked", "claim_since", "commits", "over", "overdue", "swept")
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,6 +106,7 @@ class Backlog(Mailbox):
         self.overdue = False
         self.swept = False
         self.claim_since: float | None = None
+        self.over = ""
 
     @property
     def empty(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 
 import anyio
@@ -149,8 +150,12 @@ class Keeper:
                 continue  # A commit or a claim went through meanwhile: the store is as we think.
             if isinstance(fence, dict):
                 owner = fence.get(b"owner", b"").decode()
-                revision = fence.get(b"rev", b"")
-                number = int(revision) if revision.isdigit() else None
-                self._engine.settlement.check_fence(cell, owner, number)
+                revision, since = _number(fence, b"rev"), _number(fence, b"since")
+                self._engine.settlement.check_fence(cell, owner, revision, since)
             else:
-                self._engine.settlement.check_fence(cell, None, None)
+                self._engine.settlement.check_fence(cell, None, None, None)
+
+
+def _number(fence: Mapping[bytes, bytes], field: bytes) -> int | None:
+    digits = fence.get(field, b"")
+    return int(digits) if digits.isdigit() else None

@@ -37,12 +37,6 @@ from gamegirl.supervisor.stores import KEEP_DUE, ActorKey, Claimed
 if TYPE_CHECKING:
     from gamegirl.supervisor._engine import Engine
 
-_TAKEOVER_SECONDS = 0.005
-"""So long after a lease has run out a claim is tried again: servers round."""
-
-_LEASES_WAITED = 2
-"""So many leases an actor's memory is kept for, when the store has gone back to another owner."""
-
 _BACKOFF_MAX_SECONDS = 5.0
 """A crashing actor is restarted at least this often, until it has used up its restarts."""
 
@@ -106,6 +100,7 @@ class Lifecycle:
         backlog = cell.busy()
         restart = cell.started
         backlog.claim_since = None
+        backlog.over = ""
         if claimed.revision < cell.revision:
             # It was about to be loaded anyway, so there is no memory to write it from.
             self._engine.settlement.report(cell, claimed.revision)
@@ -149,32 +144,18 @@ class Lifecycle:
         self._engine.commits.add(cell, urgent=True)
         self._refuse_all(cell)
 
-    def owned_elsewhere(self, cell: Cell, owner: str, lease_seconds: float) -> None:
+    def owned_elsewhere(self, cell: Cell, owner: str) -> None:
         """The claim was refused: another live process owns the actor."""
-        if cell.status is Status.REWRITING and self._outlasts(cell):
-            self._engine.claims.request(cell, lease_seconds + _TAKEOVER_SECONDS)
-        elif cell.started:
+        if cell.started:
             self.lose(cell, owner)
-        else:
-            self.end(
-                cell,
-                lambda: OwnedElsewhereError(
-                    f"{cell.name} is owned by {owner}, which is alive; "
-                    "send the call there, or wait until it has released it",
-                    owner=owner,
-                ),
-            )
-
-    def _outlasts(self, cell: Cell) -> bool:
-        """Whether memory that the store has lost still waits for an owner who may be long dead.
-
-        The store went back to when the owner was another one. If it lives, it has renewed its lease
-        after this time; if not, the lease that came back with it has run out.
-        """
-        since = cell.busy().claim_since
-        now = self._engine.clock.monotonic()
-        return (
-            since is not None and now - since < _LEASES_WAITED * self._engine.settings.lease_seconds
+            return
+        self.end(
+            cell,
+            lambda: OwnedElsewhereError(
+                f"{cell.name} is owned by {owner}, which is alive; "
+                "send the call there, or wait until it has released it",
+                owner=owner,
+            ),
         )
 
     def unclaimable(self, cell: Cell, reason: str) -> None:

@@ -113,7 +113,8 @@ class Settlement:
     ) -> None:
         """The fence is not as this claim left it: the store went back, or somebody else came."""
         if owner is None or epoch_of(owner) < epoch_of(cell.owner):
-            self.regress(cell, None if owner is None else revision)
+            # We have followed that owner before, so nobody may go on from where it was.
+            self.regress(cell, None if owner is None else revision, over=owner or "")
         elif revision is not None and revision < cell.revision and owner in ("", cell.owner):
             self.regress(cell, revision)
         elif owner != cell.owner:
@@ -146,8 +147,10 @@ class Settlement:
             StoreRegressed(cell.key.kind, cell.key.actor_id, cell.revision, found)
         )
 
-    def regress(self, cell: Cell, found: int | None) -> None:
+    def regress(self, cell: Cell, found: int | None, over: str = "") -> None:
+        """The store went back: claim the actor anew and write it from memory, if there is any."""
         self.report(cell, found)
+        cell.busy().over = over
         if cell.state is None:
             self.abort(
                 cell,
@@ -169,6 +172,7 @@ class Settlement:
         pending = tuple(backlog.commits)
         backlog.commits.clear()
         backlog.claim_since = None
+        backlog.over = ""
         cell.owner = claimed.owner
         cell.revision = claimed.revision
         cell.status = Status.LIVE

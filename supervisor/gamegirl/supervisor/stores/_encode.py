@@ -127,8 +127,8 @@ def outcome(commit: Commit, answer: Any) -> Outcome:
     match answer:
         case [b"F"]:
             return Fenced(None)
-        case [b"F", bytes(owner)]:
-            return Fenced(owner.decode("utf-8", "replace"))
+        case [b"F", bytes(owner), bytes(rev), bytes(since)]:
+            return _typed.fenced(*(text.decode("utf-8", "replace") for text in (owner, rev, since)))
         case [b"C", bytes(rev)]:
             return _typed.conflict(fence, rev.decode("utf-8", "replace"))
         case [b"B", int(position), bytes(found)]:
@@ -151,7 +151,7 @@ def claim_arguments(claim: Claim, keys: list[Argument], arguments: list[Argument
     """
     own_keys = [_typed.key_bytes(claim.actor.fence)]
     own_keys += [_typed.key_bytes(key) for key in claim.keys]
-    own = (claim.nonce.encode(), b"%d" % len(claim.keys))
+    own = (claim.nonce.encode(), claim.over.encode(), b"%d" % len(claim.keys))
     keys += own_keys
     arguments += own
 

@@ -3,7 +3,8 @@
 A store knows keys (texts, hashes, lists), fences, leases and the due index. It knows neither games
 nor behaviours. Beside the keys that writes name, it keeps:
 
-    gg:fence:{kind}:{id}    hash: owner, rev, cid. Without TTL; survives everything
+    gg:fence:{kind}:{id}    hash: owner, rev, cid, since (rev at the claim). Without TTL; survives
+                            everything
     gg:epoch                counter, one up at each claim
     gg:lease:{process}      text: the process's instance name; gone when the process is
     gg:due                  sorted set: `{kind}:{id}` by the time it is due, epoch seconds
@@ -68,11 +69,14 @@ class Claim:
     Attributes:
         keys: What to load, in this order.
         nonce: A fresh random part of the owner token (no colon in it).
+        over: The token of an owner that this process had followed before the store went back in
+            time: it is taken over from, whether it lives or not. Empty: none.
     """
 
     actor: ActorKey
     keys: Sequence[str]
     nonce: str
+    over: str = ""
 
 
 @attrs.frozen
@@ -157,9 +161,17 @@ class Done:
 
 @attrs.frozen
 class Fenced:
-    """Nothing was written: the owner is another one (None: there is no fence)."""
+    """Nothing was written: the owner is another one.
+
+    Attributes:
+        owner: Whose it is (empty: nobody's); None: there is no fence.
+        revision: The number of its last commit; None: it holds none.
+        since: The revision at which the last claim was made; None: it holds none.
+    """
 
     owner: str | None
+    revision: int | None = None
+    since: int | None = None
 
 
 @attrs.frozen

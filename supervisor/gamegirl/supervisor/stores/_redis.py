@@ -8,6 +8,7 @@ asynchronous one. redis-py's own retries are off: whoever has the commit ids dec
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -52,6 +53,9 @@ _PAGE = 1000
 _RUN_ID = re.compile(rb"run_id:([0-9a-f]+)")
 """A server's name for its own run: another one after every restart or failover."""
 
+_UPTIME = re.compile(rb"uptime_in_seconds:([0-9]+)")
+"""How long a server has run, rounded up or down."""
+
 _SIDE_THREADS = 4
 """Threads for all that isn't a commit, so that a lease renewal never queues behind a batch."""
 
@@ -79,6 +83,7 @@ class RedisStore:
         self._process: Process | None = None
         self._lease_milliseconds = 0
         self._server = b""
+        self._grace_ends = 0.0
         self._commit_threads: CapacityLimiter | None = None
         self._side_threads: CapacityLimiter | None = None
 
@@ -107,9 +112,9 @@ class RedisStore:
             before, info = self._exchange("renew the lease", [lease, ("INFO", "server")])
             self._unfailed("renew the lease", [before])
             # Who may not ask for INFO still notices a lost lease.
-            found = _RUN_ID.search(info) if isinstance(info, bytes) else None
-            server, self._server = self._server, found[1] if found else b""
-            return before is not None and self._server == server
+            before_it = self._server
+            self._see_server(info if isinstance(info, bytes) else b"")
+            return before is not None and self._server == before_it
 
         return await self._aside(run)
 
@@ -122,7 +127,12 @@ class RedisStore:
         def close() -> None:
             try:
                 if process is not None:
-                    self._call("close", [("DEL", _typed.LEASE_PREFIX + process.name)])
+                    key = _typed.LEASE_PREFIX + process.name
+                    gone: tuple[Any, ...] = ("DEL", key)
+                    if self._grace_left():
+                        # A missing lease would be waited for.
+                        gone = ("SET", key, b"\0", "PX", self._lease_milliseconds)
+                    self._call("close", [gone])
             except StoreUnavailableError:
                 pass  # The lease runs out by itself.
             finally:
@@ -136,7 +146,7 @@ class RedisStore:
     async def claim(self, claims: Sequence[Claim]) -> Sequence[Claimed | Owned | Broken]:
         """Own each actor that is free."""
         process = self._opened()
-        head = [process.name.encode(), process.instance.encode()]
+        head = self._claimer(process)
 
         def run() -> list[Claimed | Owned | Broken]:
             return self._batch(
@@ -181,7 +191,7 @@ class RedisStore:
     async def due(self, until: float) -> Sequence[Due]:
         """The actors due at or before `until` (epoch seconds), oldest first."""
         process = self._opened()
-        head = [process.name.encode(), process.instance.encode(), repr(float(until)).encode()]
+        head = [*self._claimer(process), repr(float(until)).encode()]
 
         def run() -> list[Due]:
             found: dict[str, Due] = {}  # A member that moves between two pages is seen twice.
@@ -219,7 +229,25 @@ class RedisStore:
             if cursor == b"0":
                 return
 
+    def _claimer(self, process: Process) -> list[Any]:
+        """Who asks, as the scripts want to know it: with the server that it knows."""
+        grace, lease = b"%d" % self._grace_left(), b"%d" % self._lease_milliseconds
+        return [process.name.encode(), process.instance.encode(), self._server, grace, lease]
+
+    def _grace_left(self) -> int:
+        """So many milliseconds nobody is taken over from for want of a lease."""
+        return max(0, round((self._grace_ends - time.monotonic()) * 1000)) if self._server else 0
+
     # What runs in a worker thread.
+
+    def _see_server(self, info: bytes) -> None:
+        """Note which server it is; a new one may have lost the leases of the living."""
+        run, up = _RUN_ID.search(info), _UPTIME.search(info)
+        known, self._server = self._server, run[1] if run else b""
+        if self._server != known:
+            # One that was there long before us, and isn't in another's place, has lost none.
+            age = max(int(up[1]) - 1, 0) if up and not known else 0
+            self._grace_ends = time.monotonic() + self._lease_milliseconds / 1000 - age
 
     def _batch(
         self,

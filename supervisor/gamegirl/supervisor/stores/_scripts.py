@@ -57,8 +57,23 @@ end
 """
 
 # How long nobody of our instance can take over from an owner, in milliseconds; 0: now.
+# A server that was started anew, or came in another's place, may have lost leases of the living:
+# where one is missing, its process gets the time of a lease to renew it. ARGV[3] is the run of the
+# server that the claimer knows ('': it can't tell), ARGV[4] what is left of that time, ARGV[5] all
+# of it. Who has gone leaves '\0' in its lease for a while.
 _REMAINING = """
 local me, instance = ARGV[1], ARGV[2]
+local grace
+local function left_for_renewals()
+  if grace then return grace end
+  grace = 0
+  if ARGV[3] ~= '' then
+    local info = redis.pcall('INFO', 'server')
+    local run = type(info) == 'string' and string.match(info, 'run_id:(%x+)')
+    if run then grace = tonumber(run == ARGV[3] and ARGV[4] or ARGV[5]) end
+  end
+  return grace
+end
 local leases = {}
 local function remaining(process)
   local known = leases[process]
@@ -66,6 +81,8 @@ local function remaining(process)
   local key = 'gg:lease:' .. process
   local left = redis.call('PTTL', key)
   if left == -2 then
+    left = (process == me or process == '') and 0 or left_for_renewals()
+  elseif process ~= me and redis.pcall('GET', key) == '\0' then
     left = 0
   elseif process ~= me and instance ~= '' and redis.pcall('GET', key) == instance then
     left = 0
@@ -267,7 +284,8 @@ return answers
 )
 
 # KEYS: the epoch; then for each claim its fence and the keys to load.
-# ARGV: process, instance; then for each claim a nonce and the number of its keys.
+# ARGV: process, instance, server, grace, lease; then for each claim a nonce, the token of an
+#   owner who is taken over from in any case ('': none), and the number of its keys.
 # Answer: for each claim {'C', owner, previous or nil, revision, commit id, loaded},
 #   {'O', owner, milliseconds}, {'X'} the fence is none, {'R', revision} is no number,
 #   {'E'} the epoch is no number
@@ -277,13 +295,13 @@ CLAIM = Script.of(
     _LOAD,
     _REMAINING,
     """
-local function claim(k, nonce, count)
+local function claim(k, nonce, over, count)
   local fence = read_fence(KEYS[k])
   if not fence then return {'X'} end
   local previous, rev, cid = fence[1], fence[2] or '0', fence[3] or ''
   if rev == '' then rev = '0' end
   if #rev > 18 or string.find(rev, '[^0-9]') then return {'R', rev} end
-  if previous and previous ~= '' then
+  if previous and previous ~= '' and previous ~= over then
     local process = process_of(previous)
     if process ~= me then
       local left = remaining(process)
@@ -307,9 +325,9 @@ end
 
 local answers = {}
 local k = 2
-for a = 3, #ARGV, 2 do
-  local count = tonumber(ARGV[a + 1])
-  answers[#answers + 1] = claim(k, ARGV[a], count)
+for a = 6, #ARGV, 3 do
+  local count = tonumber(ARGV[a + 2])
+  answers[#answers + 1] = claim(k, ARGV[a], ARGV[a + 1], count)
   k = k + 1 + count
 end
 return answers
@@ -330,14 +348,14 @@ return answers
 """,
 )
 
-# KEYS: the due index. ARGV: process, instance, until, offset, count.
+# KEYS: the due index. ARGV: process, instance, server, grace, lease, until, offset, count.
 # Answer: a flat list of member, time, owner, milliseconds (0: can be claimed)
 DUE = Script.of(
     _READ_FENCE,
     _REMAINING,
     """
 local page = redis.call(
-  'ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[3], 'WITHSCORES', 'LIMIT', ARGV[4], ARGV[5])
+  'ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[6], 'WITHSCORES', 'LIMIT', ARGV[7], ARGV[8])
 local answers = {}
 for i = 1, #page, 2 do
   local fence = read_fence('gg:fence:' .. page[i])

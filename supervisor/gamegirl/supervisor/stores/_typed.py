@@ -53,6 +53,7 @@ DUE_KEY = b"gg:due"
 LEASE_PREFIX = "gg:lease:"
 
 FENCE_FIELDS = (b"owner", b"rev", b"cid")
+SINCE_FIELD = b"since"
 
 Step: TypeAlias = Callable[[], None]
 """One write, checked and encoded: nothing about it can fail any more but the medium."""
@@ -165,7 +166,10 @@ def _checked(keys: TypedKeys, commit: Commit, fence: bytes) -> Outcome | list[St
     done = rev == str(commit.revision) and cid == commit.commit_id
     if owner != commit.owner:
         # A release that is sent again finds the fence as it has left it itself: nobody's.
-        return Done(again=True) if done and commit.release and owner == "" else Fenced(owner)
+        if done and commit.release and owner == "":
+            return Done(again=True)
+        (since,) = (_text(value) for value in keys.fields(fence, (SINCE_FIELD,)))
+        return fenced(owner, rev, since)
     if done:
         return Done(again=True)
     if (rev or "0") != str(commit.revision - 1):
@@ -177,6 +181,13 @@ def _checked(keys: TypedKeys, commit: Commit, fence: bytes) -> Outcome | list[St
         if (refusal := _unmet(keys, index, require)) is not None:
             return refusal
     return _steps(keys, commit.writes)
+
+
+def fenced(owner: str | None, rev: str | None, since: str | None) -> Fenced:
+    """The outcome for a fence with another owner."""
+    if owner is None:
+        return Fenced(None)
+    return Fenced(owner, revision_number(rev), revision_number(since) if since else None)
 
 
 def conflict(fence: str, rev: str | None) -> Conflict | Broken:
@@ -275,7 +286,7 @@ def make_claim(
     revision = revision_number(rev)
     if revision is None:
         return Broken(f"{claim.actor.fence} holds the revision {rev!r}, which is no number")
-    if previous:
+    if previous and previous != claim.over:
         holder = process_of(previous)
         if holder != process.name and (seconds := remaining(holder)) > 0:
             return Owned(previous, seconds)
@@ -284,8 +295,9 @@ def make_claim(
         return Broken("gg:epoch does not hold a number: no owner token can be made")
     keys.put_text(EPOCH_KEY, b"%d" % epoch)
     owner = f"{epoch}:{nonce}:{process.name}"
-    taken = {b"owner": owner.encode(), b"rev": b"%d" % revision, b"cid": (cid or "").encode()}
-    keys.patch_hash(fence, taken, ())
+    taken = (owner.encode(), b"%d" % revision, (cid or "").encode(), b"%d" % revision)
+    fields = zip((*FENCE_FIELDS, SINCE_FIELD), taken, strict=True)
+    keys.patch_hash(fence, dict(fields), ())
     return Claimed(owner, previous, revision, cid or "", [keys.load(name) for name in names])
 
 
