@@ -65,6 +65,7 @@ class Gateway:
         """
         began = time.monotonic()
         tries = 0
+        doubtful = False
         while True:
             tries += 1
             worker = self.home(channel) or self._any()
@@ -74,10 +75,13 @@ class Gateway:
                     answer = await worker.call(op, *arguments, channel=channel, **options)
                 except WorkerGone as error:
                     self._failed(op, error)
+                    doubtful = True
                 except CallFailed as error:
                     self._failed(op, error)
                     if error.kind not in PASSING:
+                        error.repeated = doubtful
                         raise
+                    doubtful = doubtful or error.fate == "in doubt"
                     self._reroute(channel, worker, error)
                 else:
                     if tries > 1:

@@ -30,6 +30,7 @@ class CallFailed(Exception):
         fate: Its fate, as text; empty if it was no GameGirlError.
         text: What it said.
         owner: The owner token, if it was an OwnedElsewhereError.
+        repeated: The same call was sent before, and whether it happened then is in doubt.
     """
 
     def __init__(self, kind: str, fate: str, text: str, owner: str) -> None:
@@ -38,6 +39,7 @@ class CallFailed(Exception):
         self.fate = fate
         self.text = text
         self.owner = owner
+        self.repeated = False
 
 
 class WorkerGone(Exception):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from gamegirl.chaos._scenario import Scenario
-from gamegirl.chaos.scenarios import _corrupt, _games, _kill9, _oldbot
+from gamegirl.chaos.scenarios import _corrupt, _games, _kill9, _oldbot, _soak
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
-    for scenario in (_kill9.KILL9, _corrupt.CORRUPT, _games.GAMES, _oldbot.OLDBOT)
+    for scenario in (_kill9.KILL9, _corrupt.CORRUPT, _games.GAMES, _oldbot.OLDBOT, _soak.SOAK)
 }
