@@ -119,6 +119,22 @@ async def test_an_epoch_that_can_grow_no_further(server: Server) -> None:
     await store.aclose()
 
 
+async def test_a_password_that_was_changed_is_named_for_long_commands_too(server: Server) -> None:
+    """A server answers those of strangers with a protocol error."""
+    store = RedisStore(server.url)
+    claim = await owned(store)
+    with server.client() as client:
+        client.config_set("requirepass", "another")
+        for found in client.client_list():
+            if int(found["id"]) != client.client_id():
+                client.client_kill_filter(_id=found["id"])
+        with pytest.raises(StoreUnavailableError, match="refuses our user or password"):
+            await store.commit([write(claim)])
+        client.config_set("requirepass", "")
+        assert list(await store.commit([write(claim)])) == [Done()]
+    await store.aclose()
+
+
 async def test_types_that_we_never_write(server: Server) -> None:
     """A foreign set or stream is named, not misread, and no write touches it."""
     with server.client() as client:

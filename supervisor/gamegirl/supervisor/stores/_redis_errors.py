@@ -15,13 +15,15 @@ from redis import exceptions
 from gamegirl.actors import Fate, StoreUnavailableError
 
 _NOPERM = r"NOPERM|[Nn]o permissions|can't (run|execute) this command|can't access at least one"
+_PASSWORD = "it refuses our user or password: check the store's URL and the server's users"
 _MEANINGS = (
     (r"CERTIFICATE_VERIFY_FAILED",
      "its certificate isn't for this host, or not trusted: see the host, and ssl_ca_certs="),
     (r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|record layer failure|wrong version number",
      "it doesn't speak TLS on that port: take its TLS port, or redis:// instead of rediss://"),
     (r"NOAUTH|WRONGPASS|invalid (username-)?password|without any password|Authentication required",
-     "it refuses our user or password: check the store's URL and the server's users"),
+     _PASSWORD),
+    (r"unauthenticated (multi)?bulk length", _PASSWORD),  # What a long command gets.
     (_NOPERM, "our user may not do that: give it the ACL rule of docs/operations.md"),
     (r"OOM|used memory > 'maxmemory'",
      "it is out of memory: raise maxmemory; all goes on as soon as there is room"),
@@ -75,7 +77,7 @@ def _reason(error: Exception) -> str:
             if pattern.search(text):
                 return meaning
     if isinstance(error, exceptions.AuthenticationError):
-        return _MEANINGS[0][1]
+        return _PASSWORD
     if isinstance(error, exceptions.TimeoutError | TimeoutError):
         return "it did not answer in time: it is down, stuck or too far away"
     if isinstance(error, exceptions.ConnectionError | OSError | UnicodeError):
