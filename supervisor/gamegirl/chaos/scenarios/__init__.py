@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from gamegirl.chaos._scenario import Scenario
-from gamegirl.chaos.scenarios import _corrupt, _games, _kill9, _oldbot, _soak
+from gamegirl.chaos.scenarios import _corrupt, _games, _kill9, _oldbot, _oom_readonly, _soak
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
-    for scenario in (_kill9.KILL9, _corrupt.CORRUPT, _games.GAMES, _oldbot.OLDBOT, _soak.SOAK)
+    for scenario in (
+        _kill9.KILL9,
+        _corrupt.CORRUPT,
+        _oom_readonly.OOM_READONLY,
+        _games.GAMES,
+        _oldbot.OLDBOT,
+        _soak.SOAK,
+    )
 }
