@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from gamegirl.chaos._scenario import Scenario
-from gamegirl.chaos.scenarios import _corrupt, _games, _kill9, _oldbot, _oom_readonly, _soak
-
+from gamegirl.chaos.scenarios import (
+    _corrupt,
+    _games,
+    _kill9,
+    _oldbot,
+    _oom_readonly,
+    _outage,
+    _rediskill,
+    _rollback,
+    _soak,
+)
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
     for scenario in (
         _kill9.KILL9,
+        _outage.OUTAGE,
+        _rediskill.REDISKILL,
+        _rollback.ROLLBACK,
         _corrupt.CORRUPT,
         _oom_readonly.OOM_READONLY,
         _games.GAMES,
