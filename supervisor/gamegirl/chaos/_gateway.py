@@ -33,7 +33,8 @@ class Gateway:
         failed: Is told each failed attempt: the operation, and what it raised.
 
     Attributes:
-        gaps: How long calls took that had to be sent more than once, seconds.
+        gaps: How long calls took that had to be sent more than once, seconds; not of those that
+            wait for a turn, who may wait for long anyway.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Gateway:
                     doubtful = doubtful or error.fate == "in doubt"
                     self._reroute(channel, worker, error)
                 else:
-                    if tries > 1:
+                    if tries > 1 and op != "next_turn":
                         self.gaps.append(time.monotonic() - began)
                     return answer
             await anyio.sleep(_PAUSE_SECONDS)

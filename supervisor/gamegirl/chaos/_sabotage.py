@@ -58,3 +58,22 @@ class _Unconditional(_Wrapped):
 def unconditional(store: Store) -> Store:
     """Commits are made whoever holds the games they are about by now."""
     return cast(Store, _Unconditional(store))
+
+
+class _Forgetful(_Unfenced):
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._sent: dict[str, int] = {}
+
+    async def commit(self, commits: Sequence[Commit]) -> Sequence[Outcome]:
+        fresh: list[Commit] = []
+        for commit in commits:
+            times = self._sent[commit.commit_id] = self._sent.get(commit.commit_id, 0) + 1
+            name = commit.commit_id if times == 1 else f"{commit.commit_id}.{times}"
+            fresh.append(attrs.evolve(commit, commit_id=name))
+        return await super().commit(fresh)
+
+
+def forgetful(store: Store) -> Store:
+    """A commit that is sent again has another name each time, and nobody sees that it was done."""
+    return cast(Store, _Forgetful(store))

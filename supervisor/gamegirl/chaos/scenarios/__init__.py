@@ -5,23 +5,30 @@ from __future__ import annotations
 from gamegirl.chaos._scenario import Scenario
 from gamegirl.chaos.scenarios import (
     _corrupt,
+    _drain,
     _games,
     _kill9,
+    _lostreply,
     _oldbot,
     _oom_readonly,
     _outage,
     _rediskill,
     _rollback,
     _soak,
+    _splitbrain,
 )
+
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
     for scenario in (
         _kill9.KILL9,
+        _splitbrain.SPLITBRAIN,
+        _lostreply.LOSTREPLY,
         _outage.OUTAGE,
         _rediskill.REDISKILL,
         _rollback.ROLLBACK,
         _corrupt.CORRUPT,
+        _drain.DRAIN,
         _oom_readonly.OOM_READONLY,
         _games.GAMES,
         _oldbot.OLDBOT,
