@@ -21,6 +21,7 @@ from gamegirl.actors import (
 from gamegirl.actors import Stored as StoredValue
 from gamegirl.supervisor._cell import Cell, Status
 from gamegirl.supervisor._clock import Clock
+from gamegirl.supervisor._courtesy import Courtesy
 from gamegirl.supervisor._engine import Engine
 from gamegirl.supervisor._log import told
 from gamegirl.supervisor._timers import Timers
@@ -41,11 +42,14 @@ class Activator:
         trouble: Why the store did not answer the last ones; empty: it did.
     """
 
-    def __init__(self, engine: Engine, store: Store, clock: Clock, timers: Timers) -> None:
+    def __init__(
+        self, engine: Engine, store: Store, clock: Clock, timers: Timers, courtesy: Courtesy
+    ) -> None:
         self._engine = engine
         self._store = store
         self._clock = clock
         self._timers = timers
+        self._courtesy = courtesy
         self._wanted: dict[Cell, None] = {}
         self._any = anyio.Event()
         self._failures = 0
@@ -95,7 +99,8 @@ class Activator:
         if not claims:
             return
         try:
-            results = await self._store.claim(tuple(claims.values()))
+            with self._courtesy.call():
+                results = await self._store.claim(tuple(claims.values()))
             pause = self._clock.now()
             more: list[tuple[Cell, Claimed, NeedsMore]] = []
             for cell, result in zip(claims, results, strict=True):

@@ -54,6 +54,10 @@ _RETRY_MAX_SECONDS = 0.5
 _RETRIES_MIN = 4
 """A store that doesn't answer is tried again at least so often within the commit timeout."""
 
+_FRAMES = 30
+"""So many of the innermost frames of a crash are kept: to tell a thousand (of a handler that calls
+itself without end) would hold everybody up for longer than all that a restart takes."""
+
 _KIND = re.compile(r"[A-Za-z0-9_-]{1,50}")
 
 Times: TypeAlias = "tuple[float | None, float | None]"
@@ -245,7 +249,7 @@ class Engine:
         decided: tuple[Decision, Times | None] | BaseException,
     ) -> None:
         if isinstance(decided, BaseException):
-            trace = "".join(traceback.format_exception(decided))
+            trace = "".join(traceback.format_exception(decided, limit=-_FRAMES))
             self.life.crash(cell, envelope.message, decided, trace, envelope)
             if not isinstance(decided, Exception):
                 raise decided

@@ -15,6 +15,7 @@ from anyio.lowlevel import checkpoint
 from gamegirl.actors import Fate, PatchHash, StoreUnavailableError, Write
 from gamegirl.supervisor._cell import Cell, PendingCommit, Status
 from gamegirl.supervisor._clock import Clock
+from gamegirl.supervisor._courtesy import Courtesy
 from gamegirl.supervisor._engine import Engine
 from gamegirl.supervisor._events import StoreBack, StoreLost
 from gamegirl.supervisor._watchdog import Watchdog
@@ -40,12 +41,14 @@ class Flusher:
         store: Store,
         clock: Clock,
         watchdog: Watchdog,
+        courtesy: Courtesy,
         flush_seconds: float,
     ) -> None:
         self._engine = engine
         self._store = store
         self._clock = clock
         self._watchdog = watchdog
+        self._courtesy = courtesy
         self._flush_seconds = flush_seconds
         self._urgent: dict[Cell, None] = {}
         self._patient: dict[Cell, float] = {}
@@ -138,7 +141,8 @@ class Flusher:
         if not commits:
             return True
         try:
-            outcomes = await self._store.commit(commits)
+            with self._courtesy.call():
+                outcomes = await self._store.commit(commits)
         except StoreUnavailableError as error:
             for _, commit in pending:
                 commit.doubtful = commit.doubtful or error.fate is Fate.IN_DOUBT

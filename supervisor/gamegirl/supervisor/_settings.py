@@ -72,7 +72,7 @@ class Settings(SessionRules):
     lease_seconds: float = attrs.field(default=3.0, validator=check_seconds)
     instance: str | None = attrs.field(default=None, validator=_instance)
     mailbox_max: int = attrs.field(default=1000, validator=check_count(1))
-    mailbox_share: float = attrs.field(default=0.25, validator=_share)
+    mailbox_share: float = attrs.field(default=0.02, validator=_share)
     idle_seconds: float = attrs.field(default=900.0, validator=check_seconds)
     restarts_max: int = attrs.field(default=5, validator=check_count(0))
     restart_window_seconds: float = attrs.field(default=30.0, validator=check_seconds)

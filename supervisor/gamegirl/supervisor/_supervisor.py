@@ -33,6 +33,7 @@ from gamegirl.codec import check_id
 from gamegirl.supervisor._activator import Activator
 from gamegirl.supervisor._cell import Cell, Status
 from gamegirl.supervisor._clock import Clock
+from gamegirl.supervisor._courtesy import Courtesy
 from gamegirl.supervisor._engine import Engine
 from gamegirl.supervisor._events import EventHub, EventStream
 from gamegirl.supervisor._flusher import Flusher
@@ -151,8 +152,11 @@ class Supervisor:
         )
         patience = settings.flush_seconds if settings.durability is Durability.TURN else 0.0
         self._watchdog = Watchdog(engine, clock, settings.commit_timeout_seconds + patience)
-        self._flusher = Flusher(engine, self._store, clock, self._watchdog, settings.flush_seconds)
-        self._activator = Activator(engine, self._store, clock, self._timers)
+        self._courtesy = Courtesy()
+        self._flusher = Flusher(
+            engine, self._store, clock, self._watchdog, self._courtesy, settings.flush_seconds
+        )
+        self._activator = Activator(engine, self._store, clock, self._timers, self._courtesy)
         self._keeper = Keeper(settings, engine, self._store, clock, self._timers, self._flusher)
         engine.claims, engine.commits, engine.watch = self._activator, self._flusher, self._watchdog
 
@@ -256,6 +260,7 @@ class Supervisor:
                     self._activator.run,
                     self._timers.run,
                     self._watchdog.run,
+                    self._courtesy.run,
                     self._keeper.renew,
                     self._keeper.sweep,
                     self._keeper.tidy,

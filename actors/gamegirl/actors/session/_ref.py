@@ -314,11 +314,16 @@ class SessionWatch(AsyncIterator[Session]):
         self._ref = ref
         self._changes = changes
         self._last: Session | None = None
+        self._behind = False
 
     async def __anext__(self) -> Session:
         while True:
-            await anext(self._changes)
+            if not self._behind:
+                await anext(self._changes)
+            # Whoever is cancelled before the change is read gets it the next time.
+            self._behind = True
             session = await self._ref.state()
+            self._behind = False
             if session != self._last:
                 self._last = session
                 return session

@@ -1,0 +1,59 @@
+"""Lets the store's threads have their turn when the loop never rests.
+
+A store's calls run in threads. A loop that always has something to do lets go of the interpreter's
+lock only for the microseconds of a `select` that doesn't wait. The interpreter wakes the waiting
+thread each time, which comes too late each time and starts its patience (`sys.getswitchinterval`)
+anew: a commit of one millisecond takes half a second, and everybody waits for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import anyio
+
+_LOOK_SECONDS = 0.004
+_REST_SECONDS = 0.00002
+"""Long enough for a thread to wake up and take the lock."""
+
+_BUSY = 0.5
+"""A loop that computes for so large a part of the time is busy."""
+
+
+class Courtesy:
+    """While a store call is under way, rests a busy loop at each of its turns, very shortly."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self._wanted = anyio.Event()
+
+    @contextmanager
+    def call(self) -> Generator[None]:
+        """A store call is under way."""
+        self._calls += 1
+        self._wanted.set()
+        try:
+            yield
+        finally:
+            self._calls -= 1
+
+    async def run(self) -> None:
+        """Look after the calls until cancelled."""
+        busy = False
+        while True:
+            if not self._calls:
+                self._wanted = anyio.Event()
+                await self._wanted.wait()
+            while self._calls:
+                began, computed = time.perf_counter(), time.thread_time()
+                if busy:
+                    _rest(_REST_SECONDS)
+                await anyio.sleep(0.0 if busy else _LOOK_SECONDS)
+                computed = time.thread_time() - computed
+                busy = computed > (time.perf_counter() - began) * _BUSY
+
+
+def _rest(seconds: float) -> None:
+    time.sleep(seconds)  # Not for the loop, which could wait itself: for the threads.
