@@ -15,7 +15,7 @@ from gamegirl.chaos._ledger import Ledger
 from gamegirl.chaos._proxy import Proxy
 from gamegirl.chaos._redis_server import RedisServer
 from gamegirl.chaos._scenario import Scenario
-from gamegirl.chaos._workers import Worker
+from gamegirl.chaos._workers import CallFailed, Worker
 from gamegirl.supervisor import open_store
 
 _ARENAS = 5
@@ -90,19 +90,24 @@ class _Timed:
         return getattr(self._worker, name)
 
     async def call(self, op: str, *arguments: Any, channel: str = "", **options: Any) -> Any:
-        began = time.monotonic()
+        arena = self._arena
         if op == "press":
-            self._arena.pressing(options["press_id"])
-        try:
-            answer = await self._worker.call(op, *arguments, channel=channel, **options)
-        except Exception:
-            self._arena.took(op, channel, time.monotonic() - began)
-            await anyio.sleep(self._arena.random.uniform(0, _PACE_SECONDS))
-            raise
-        self._arena.took(op, channel, time.monotonic() - began)
-        if op == "press":
-            self._arena.pressed(channel, options["press_id"], answer)
-        return answer
+            arena.pressing(options["press_id"])
+        while True:
+            began = time.monotonic()
+            try:
+                answer = await self._worker.call(op, *arguments, channel=channel, **options)
+            except CallFailed as error:
+                arena.took(op, channel, time.monotonic() - began)
+                await anyio.sleep(arena.random.uniform(0, _PACE_SECONDS))
+                if error.kind != "MailboxFullError":
+                    raise
+                arena.full()  # Repeats of what is unsettled count: that is how memory is bounded.
+            else:
+                arena.took(op, channel, time.monotonic() - began)
+                if op == "press":
+                    arena.pressed(channel, options["press_id"], answer)
+                return answer
 
 
 class _Arena:
@@ -156,6 +161,10 @@ class _Arena:
             )
         self._open[channel] = answer["deadline"]
         self._recovered.setdefault(channel, time.monotonic())
+
+    def full(self) -> None:
+        """A player had repeated a press too often for the mailbox."""
+        self._bench.figures.count("repeats refused because the mailbox was full")
 
     def watch(self, worker: Worker, event: dict[str, Any]) -> None:
         """A worker tells of a closed window."""
