@@ -13,6 +13,8 @@ from gamegirl.chaos._ledger import Ledger
 from gamegirl.chaos._workers import CallFailed, Worker, WorkerGone
 
 _PAUSE_SECONDS = 0.01
+_PAUSES_MAX = 5
+"""Each pause is longer than the one before, up to so many times: many wait at once."""
 
 PASSING = frozenset(
     (
@@ -88,7 +90,7 @@ class Gateway:
                     if tries > 1 and op != "next_turn":
                         self.gaps.append(time.monotonic() - began)
                     return answer
-            await anyio.sleep(_PAUSE_SECONDS)
+            await anyio.sleep(_PAUSE_SECONDS * min(tries, _PAUSES_MAX))
 
     def _any(self) -> Worker | None:
         able = [worker for worker in self._workers() if worker.alive and not worker.paused]

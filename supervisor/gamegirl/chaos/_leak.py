@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import itertools
+import sys
 from collections.abc import Sequence
 from statistics import median
 from typing import Any, cast
 
 import anyio
+import attrs
+import psutil
 
 from gamegirl.supervisor import Store, Supervisor
 
@@ -18,19 +22,47 @@ VITALS = f"{__name__}:vitals"
 LEAKING = f"{__name__}:leaking"
 """The sabotage that lets a worker grow."""
 
+_MIB = 1 << 20
+_BLOCK_BYTES = 96
+"""A block of Python's own allocator has 16 to 512 bytes."""
+
+_MOVED = 5
+"""From so many sessions more or less it is seen what one of them takes."""
+
 _LEAK_BYTES = 1 << 20
 
 
-async def vitals(supervisor: Supervisor) -> dict[str, int]:
-    """A job: what is in use, once the garbage is collected and given back to the system.
+class _MallocUse(ctypes.Structure):
+    """`struct mallinfo2` of glibc."""
 
-    What is resident then is what something still holds, and not what the allocators keep for later:
-    those hold as much as the busiest moment so far needed, which would look like growth.
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    )
+
+
+def held_mib() -> float:
+    """What this process holds, in MiB: what was allocated and not given back to the allocators.
+
+    Not what is resident: allocators keep what the busiest moment so far needed, in steps, and those
+    look like growth. Python's small blocks are counted and taken for middling ones. Where the C
+    library doesn't tell, it is what is resident.
     """
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "mallinfo2"):
+        return float(psutil.Process().memory_info().rss) / _MIB
+    library.mallinfo2.restype = _MallocUse
+    used = library.mallinfo2()
+    small = sys.getallocatedblocks() * _BLOCK_BYTES
+    return float(used.uordblks + used.hblkhd + small) / _MIB
+
+
+async def vitals(supervisor: Supervisor) -> dict[str, float]:
+    """A job: what is in use."""
     statistics = supervisor.statistics()
     return {
         "tasks": len(anyio.get_running_tasks()),
@@ -39,7 +71,34 @@ async def vitals(supervisor: Supervisor) -> dict[str, int]:
         "narrators": statistics.working,
         "timers": statistics.timers,
         "observers": statistics.observers,
+        "MiB": held_mib(),
     }
+
+
+@attrs.frozen
+class Sample:
+    """A measurement: when, in seconds, of how many sessions, and what was held."""
+
+    at: float
+    sessions: float
+    mib: float
+
+
+def growth(samples: Sequence[Sample]) -> float:
+    """How fast the memory grows, in MiB a second, beside what sessions that come and go take.
+
+    Example:
+        >>> round(growth([Sample(at, at % 3 * 10, 5 + at / 99 + at % 3) for at in range(9)]) * 99)
+        1
+    """
+    pairs = list(itertools.pairwise(samples))
+    moved = [
+        (later.mib - before.mib) / (later.sessions - before.sessions)
+        for before, later in pairs
+        if abs(later.sessions - before.sessions) >= _MOVED
+    ]
+    each = median(moved) if moved else 0.0
+    return slope([(sample.at, sample.mib - each * sample.sessions) for sample in samples])
 
 
 def slope(samples: Sequence[tuple[float, float]]) -> float:

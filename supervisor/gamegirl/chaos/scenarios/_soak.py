@@ -11,7 +11,7 @@ import anyio
 
 from gamegirl.actors.session._keys import history_key, json_key
 from gamegirl.chaos._bench import Bench
-from gamegirl.chaos._leak import LEAKING, VITALS, slope
+from gamegirl.chaos._leak import LEAKING, VITALS, Sample, growth
 from gamegirl.chaos._ledger import judge_game
 from gamegirl.chaos._proxy import Proxy
 from gamegirl.chaos._scenario import Scenario
@@ -66,7 +66,7 @@ class _Soak:
         self._channels = [f"evening-{number}" for number in range(many)]
         self._over = anyio.Event()
         self._records: dict[str, dict[int, Any]] = {name: {} for name in self._channels}
-        self._samples: list[tuple[float, float]] = []
+        self._samples: list[Sample] = []
         self._proxy: Proxy
         self._survivor: Worker
 
@@ -254,16 +254,17 @@ class _Soak:
     async def _measure(self) -> None:
         began = time.monotonic()
         while not await self._rested(max(0.1, self._rounds / _SAMPLES)):
-            await self._survivor.call(VITALS)
-            memory = self._survivor.memory_mib()
-            self._samples.append((time.monotonic() - began, memory))
-            self._bench.figures.sample("MiB in memory of the worker that lives", memory)
+            used = await self._survivor.call(VITALS)
+            self._samples.append(Sample(time.monotonic() - began, used["sessions"], used["MiB"]))
+            figures = self._bench.figures
+            figures.sample("MiB held by the worker that lives", used["MiB"])
+            figures.sample("MiB of it resident", self._survivor.memory_mib())
 
     def _judge_memory(self) -> None:
         """In the second half of the evening: histories are full by then, but in a short one."""
         half = self._samples[len(self._samples) // 2 :]
-        seconds = half[-1][0] - half[0][0]
-        each = slope(half)
+        seconds = half[-1].at - half[0].at
+        each = growth(half)
         most = _GROWTH_MIB / _GROWTH_SECONDS
         if self._rounds < _LONG_SECONDS:
             most += _WARMING_MIB / seconds
@@ -271,7 +272,7 @@ class _Soak:
         if each > most:
             self._bench.violation(
                 f"the worker that lived grew by {each * _GROWTH_SECONDS:.2f} MiB in 10 min "
-                f"({half[0][1]:.1f} to {half[-1][1]:.1f} MiB in the last {seconds:.0f} s)"
+                f"({half[0].mib:.1f} to {half[-1].mib:.1f} MiB in the last {seconds:.0f} s)"
             )
 
     async def _finish(self) -> None:
@@ -346,6 +347,7 @@ class _Soak:
     async def _vitals(self) -> dict[str, int]:
         worker = self._survivor
         used: dict[str, int] = await worker.call(VITALS)
+        del used["MiB"]  # Judged by its growth.
         return {**used, "descriptors": worker.descriptors(), "threads": worker.threads()}
 
     async def _compare(self, began: dict[str, int]) -> None:
