@@ -91,6 +91,14 @@ class Ledger:
         press = self.books[channel].presses[press_id]
         press.turn, press.opened = answer["turn"], answer["opened"]
 
+    def note(
+        self, channel: str, user_id: str, choice: str, turn: int | None = None, opened: bool = False
+    ) -> None:
+        """A press that was made elsewhere, and acknowledged there for this turn, if for any."""
+        self._sent += 1
+        press = Press(user_id, choice, self._sent, turn, opened)
+        self.books[channel].presses[f"p{self._sent}"] = press
+
     def refuse(self, channel: str, press_id: str) -> None:
         """A press was refused: it must not count."""
         self.books[channel].presses[press_id].refused = True

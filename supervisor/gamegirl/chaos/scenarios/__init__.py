@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from gamegirl.chaos._scenario import Scenario
 from gamegirl.chaos.scenarios import (
+    _cancel,
     _corrupt,
     _drain,
+    _flood,
     _games,
     _kill9,
     _lostreply,
@@ -16,6 +18,7 @@ from gamegirl.chaos.scenarios import (
     _rollback,
     _soak,
     _splitbrain,
+    _supervise,
 )
 
 SCENARIOS: dict[str, Scenario] = {
@@ -28,7 +31,10 @@ SCENARIOS: dict[str, Scenario] = {
         _rediskill.REDISKILL,
         _rollback.ROLLBACK,
         _corrupt.CORRUPT,
+        _flood.FLOOD,
+        _cancel.CANCEL,
         _drain.DRAIN,
+        _supervise.SUPERVISE,
         _oom_readonly.OOM_READONLY,
         _games.GAMES,
         _oldbot.OLDBOT,
