@@ -19,6 +19,7 @@ from gamegirl.codec import GameGirlError
 from gamegirl.supervisor import Supervisor
 
 _LOOK_SECONDS = 0.005
+_AT_ONCE = 50
 _ERRORS_SHOWN = 5
 
 
@@ -106,26 +107,30 @@ class Players:
 
 async def boot(supervisor: Supervisor, games: Mapping[str, str]) -> None:
     """A job: boot a game in each channel, by the game's id."""
+    limit = anyio.CapacityLimiter(_AT_ONCE)
+
+    async def one(channel: str, game_id: str) -> None:
+        async with limit:
+            await supervisor.session(channel).boot(f"Game of {channel}", game_id=game_id)
+
     async with anyio.create_task_group() as tasks:
         for channel, game_id in games.items():
-
-            async def one(channel: str = channel, game_id: str = game_id) -> None:
-                await supervisor.session(channel).boot(f"Game of {channel}", game_id=game_id)
-
-            tasks.start_soon(one)
+            tasks.start_soon(one, channel, game_id)
 
 
 async def settle(supervisor: Supervisor, channels: Sequence[str]) -> list[int]:
     """A job: close all windows and wait until `narrate` has told all turns; the last of each."""
     last: dict[str, int] = {}
+    limit = anyio.CapacityLimiter(_AT_ONCE)
 
     async def one(channel: str) -> None:
         session = supervisor.session(channel)
-        await session.close_window()
-        state = await session.state()
-        while state.closed_turns:
-            await anyio.sleep(_LOOK_SECONDS)
+        async with limit:
+            await session.close_window()
             state = await session.state()
+            while state.closed_turns:
+                await anyio.sleep(_LOOK_SECONDS)
+                state = await session.state()
         last[channel] = state.turn_number
 
     async with anyio.create_task_group() as tasks:

@@ -96,9 +96,9 @@ class _Flood:
 
     async def run(self, rounds: int) -> None:
         bench = self._bench
-        settings: dict[str, Any] = {}
+        settings: dict[str, Any] = {"commit_timeout_seconds": 5.0}
         if bench.control:
-            settings = {"mailbox_max": 10_000_000, "mailbox_share": 1.0}
+            settings |= {"mailbox_max": 10_000_000, "mailbox_share": 1.0}
         plan = bench.plan(settings=settings, on_turn=JOBS("narrate"))
         (worker,) = await bench.staff(1, plan)
         channels = [_FLOODED, *_OTHERS]

@@ -272,6 +272,7 @@ class _Supervise:
         bench = self._bench
         settings: dict[str, Any] = {
             "window_seconds": 5.0,
+            "commit_timeout_seconds": 5.0,
             "restarts_max": 1_000_000 if bench.control else _RESTARTS_MAX,
             "restart_backoff_seconds": 0.01,
         }
