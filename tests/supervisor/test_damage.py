@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ from gamegirl.actors import (
     PutList,
     PutText,
     SessionQuarantinedError,
+    StoreUnavailableError,
     UnknownGameError,
     Write,
 )
@@ -32,6 +33,7 @@ from gamegirl.supervisor import (
     StoreRegressed,
     Supervisor,
 )
+from gamegirl.supervisor.stores import Broken, Claim, Claimed, Owned
 from gamegirl.testing import FaultyStore, eventually
 
 pytestmark = pytest.mark.anyio
@@ -314,6 +316,46 @@ async def test_a_store_that_goes_back_while_an_actor_restarts_is_loaded_from_wha
         assert [error.fate for error in errors] == [Fate.IN_DOUBT]
         assert [crash.message for crash in supervisor.crashes()] == [UNHASHABLE]
         assert (await session.state()).game_name == "G"
+
+
+class SilentClaims(FaultyStore):
+    """A store that answers no claim until it is heard again."""
+
+    heard: anyio.Event | None = None
+
+    async def claim(self, claims: Sequence[Claim]) -> Sequence[Claimed | Owned | Broken]:
+        if self.heard is not None:
+            await self.heard.wait()
+        return await super().claim(claims)
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+async def test_a_message_that_came_before_the_claim_does_not_wait_for_it_twice(
+    refuses: bool,
+) -> None:
+    """The store that is needed for a restart gets the commit timeout once, whatever it does."""
+    store = SilentClaims(MemoryStore())
+    heard, timeout = anyio.Event(), 0.6
+    async with hosted(
+        store, commit_timeout_seconds=timeout, restart_backoff_seconds=0.2
+    ) as supervisor:
+        session = supervisor.session("c")
+        await session.boot("G")
+        supervisor.actor("session", "c").tell(UNHASHABLE)
+        await session.state()
+        supervisor.actor("session", "c").tell(UNHASHABLE)  # The second restart has a backoff.
+        if refuses:
+            store.claims_down = True
+        else:
+            store.heard = heard
+        began = anyio.current_time()
+        with pytest.raises(StoreUnavailableError) as caught:
+            await session.press("1", "Ana", "x")
+        assert caught.value.fate is Fate.NOT_EXECUTED
+        assert timeout <= anyio.current_time() - began < 1.7 * timeout
+        store.claims_down = False
+        heard.set()
+        assert (await session.state()).pending_choices == {}
 
 
 async def test_the_listing_is_mended_from_the_games_themselves(alter: Alter) -> None:

@@ -210,19 +210,28 @@ class Settlement:
                 envelope.answer(error=self.unavailable(cell, Fate.IN_DOUBT))
             self._refuse_queue(cell)
             return False
-        since = backlog.claim_since
-        late = since is not None and (
-            self._engine.clock.monotonic() - since >= self._engine.settings.commit_timeout_seconds
-        )
+        since, left = backlog.claim_since, 0.0
+        if since is not None and not self._engine.claims.trouble:
+            waited = self._engine.clock.monotonic() - since
+            left = self._engine.settings.commit_timeout_seconds - waited
+        late = since is not None and left <= 0.0
         if item.internal:
             return False  # It waits for `Later`: that is no matter of the store's.
         if item.handled:
             item.answer(error=self.unavailable(cell, Fate.IN_DOUBT))
         elif late or backlog.overdue:
             item.answer(error=self.unavailable(cell, Fate.NOT_EXECUTED))
+        elif since is not None:
+            # The claim came later than the message: the store gets its time, and no more.
+            self._engine.timers.after(left, self._expire_again, (cell, item))
         else:
             return True  # It waits for something else: a restart, other messages.
         return False
+
+    def _expire_again(self, waiting: tuple[Cell, Envelope], _: float) -> None:
+        cell, item = waiting
+        if not item.done and self.expire(cell, item):
+            self._engine.watch.add(cell, item)
 
     def _refuse_queue(self, cell: Cell) -> None:
         backlog = cell.busy()
