@@ -111,8 +111,9 @@ class CantSave(Condition):
     says = ("it can't save to its disk",)
 
     async def begin(self) -> None:
-        # Not by rights: they would not stop a superuser.
-        (self.server.folder / "dump.rdb").mkdir()
+        snapshot = self.server.folder / "dump.rdb"
+        snapshot.unlink(missing_ok=True)
+        snapshot.mkdir()  # Not by rights: they would not stop a superuser.
         await self._save("err")
         await self._do(lambda: self.client.config_set("save", "3600 1"))
 
