@@ -96,6 +96,7 @@ class _Soak:
             for channel in self._channels:
                 play.start_soon(self._play, channel)
             play.start_soon(self._measure)
+            play.start_soon(self._watch_the_loop)
             await self._evening()
             self._over.set()
         await self._finish()
@@ -183,13 +184,18 @@ class _Soak:
         ledger = self._bench.ledger
         game_id, number = turn["game_id"], turn["turn"]
         narrative = f"turn {number} of {game_id}, as everybody tells it"
-        if game_id == ledger.books[channel].game_id:
-            ledger.close(channel, turn)
-            ledger.tell(channel, number, narrative)
-        record = await self._ask(channel, _RECORD, channel, game_id, number, narrative)
-        if record is not None and game_id == ledger.books[channel].game_id:
-            ledger.record(channel, record)
-            self._records[channel][number] = record
+        if game_id != ledger.books[channel].game_id:
+            await self._ask(channel, _RECORD, channel, game_id, number, narrative)
+            return
+        ledger.close(channel, turn)
+        ledger.tell(channel, number, narrative)
+        record = None
+        while record is None:
+            # Also when the game has left meanwhile: it comes back, and whether this happened is
+            # only known from an answer, since the history is soon cut.
+            record = await self._ask(channel, _RECORD, channel, game_id, number, narrative)
+        ledger.record(channel, record)
+        self._records[channel][number] = record
 
     async def _ask(self, channel: str, op: str, *arguments: Any) -> Any | None:
         """An answer, or None after a while if the game isn't there at the moment."""
@@ -218,11 +224,13 @@ class _Soak:
 
     async def _load(self, channel: str) -> None:
         gateway, game_id = self._bench.gateway, self._bench.ledger.books[channel].game_id
+        why = "no answer"
         with anyio.move_on_after(_LOST_SECONDS):
             while True:
                 try:
                     await gateway.ask(channel, "load", game_id)
                 except CallFailed as error:
+                    why = str(error)
                     if error.kind == "GameActiveError":
                         state = await gateway.ask(channel, "state")
                         if state["active"] and state["game_id"] == game_id:
@@ -230,7 +238,7 @@ class _Soak:
                     await anyio.sleep(_PAUSE_SECONDS)
                 else:
                     return
-        self._bench.violation(f"{channel}: game {game_id} can't be loaded any more")
+        self._bench.violation(f"{channel}: game {game_id} can't be loaded any more: {why}")
 
     async def _forget(self, game_id: str) -> None:
         try:
@@ -259,6 +267,14 @@ class _Soak:
             figures = self._bench.figures
             figures.sample("MiB held by the worker that lives", used["MiB"])
             figures.sample("MiB of it resident", self._survivor.memory_mib())
+
+    async def _watch_the_loop(self) -> None:
+        """Whoever plays and judges here must not be too slow itself."""
+        while not self._over.is_set():
+            before = time.monotonic()
+            await anyio.sleep(_PAUSE_SECONDS)
+            late = time.monotonic() - before - _PAUSE_SECONDS
+            self._bench.figures.sample("ms the bench's own loop was late", late * 1000)
 
     def _judge_memory(self) -> None:
         """In the second half of the evening: histories are full by then, but in a short one."""
