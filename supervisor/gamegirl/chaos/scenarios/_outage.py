@@ -243,9 +243,10 @@ class _Arena:
         closed = await self._recover(back, overdue)
         await self._weigh(before)
         for channel in self._channels:
-            self._in_time(channel, "was played", back, self._recovered.get(channel))
+            self._in_time(channel, "was played", kind, back, self._recovered.get(channel))
         for channel in overdue:
-            self._in_time(channel, "closed its overdue window", back, closed.get(channel))
+            at = closed.get(channel)
+            self._in_time(channel, "closed its overdue window", kind, back, at)
 
     async def _take_away(self, kind: str) -> None:
         if kind == "refused":
@@ -279,12 +280,12 @@ class _Arena:
             await anyio.sleep(0.005)
         return closed
 
-    def _in_time(self, channel: str, what: str, back: float, at: float | None) -> None:
+    def _in_time(self, channel: str, what: str, kind: str, back: float, at: float | None) -> None:
         if at is None:
             self._bench.violation(f"{channel} never {what} after its store was back")
             return
         after = max(at - back, 0.0)
-        self._bench.figures.sample(f"ms until a channel {what}", after * 1000)
+        self._bench.figures.sample(f"ms until a channel {what} ({kind})", after * 1000)
         if after > _RECOVERY_SECONDS:
             self._bench.violation(f"{channel} {what} {after:.2f} s after its store was back")
 
