@@ -29,7 +29,9 @@ from gamegirl.supervisor import Supervisor
 
 _SESSIONS = 1000
 _SESSIONS_A_ROUND = 20
-_THINK_SECONDS = 2.0
+_PRESSES_A_SECOND = 100
+"""Of all siblings together: they are there to be disturbed, not to keep the machine busy."""
+
 _SLICE = 8
 """So many victims at a time; then the siblings play as long without."""
 
@@ -227,7 +229,7 @@ async def play(
 ) -> dict[str, Any]:
     """A job: siblings play while so many others crash, and for so many seconds at least."""
     tally = Tally()
-    players = Players(tally, seed, _THINK_SECONDS)
+    players = Players(tally, seed, siblings / _PRESSES_A_SECOND)
     chance = random.Random(seed)
     findings = _Findings()
     began = time.monotonic()
