@@ -43,7 +43,7 @@ class Verdict:
         open_windows: Those in the window that is open.
         replaced: Those that their player replaced by a later press of the same window, which is
             there.
-        lost: Those that are nowhere.
+        lost: Those of turns in which their player has no choice, or one that was replaced.
         foreign: Choices in the store that nobody made there, or that had been refused.
         examples: Some of what is wrong, in words.
     """
@@ -97,11 +97,33 @@ def choice_number(text: str) -> int:
     return int(number) if word == "choice" and number.isdecimal() else 0
 
 
+@attrs.define
+class _Slot:
+    """What is known of one player's presses in one turn.
+
+    Attributes:
+        acknowledged: How many were.
+        last: Of these, each that may be the last: its number, and when it was answered. There are
+            several only if they were under way at one time, so that either may have come last.
+    """
+
+    acknowledged: int
+    last: dict[int, int]
+
+    def take(self, number: int, answered: int) -> None:
+        """Another press was acknowledged."""
+        self.acknowledged += 1
+        if any(before < number for before in self.last.values()):
+            self.last = {one: at for one, at in self.last.items() if at >= number}
+        self.last[number] = answered
+
+
 class Ledger:
     """The presses of one process's channels.
 
     It is written before a press is sent and when its answer comes, so it knows what was
-    acknowledged whatever becomes of the runtime.
+    acknowledged whatever becomes of the runtime. Sendings and answers are numbered together: a
+    press came after another one for certain only if it was sent after the other's answer.
 
     Args:
         channels: How many.
@@ -110,71 +132,73 @@ class Ledger:
 
     def __init__(self, channels: int, players: int) -> None:
         self._players = players
-        # By turn and player: the latest press that was acknowledged, in the order of sending.
-        self._latest: list[dict[int, int]] = [{} for _ in range(channels)]
-        self._counted: list[dict[int, int]] = [{} for _ in range(channels)]
-        self._doubtful: set[int] = set()
-        self._sent = 0
+        self._slots: list[dict[int, _Slot]] = [{} for _ in range(channels)]
+        self._doubtful: dict[int, int] = {}
+        self._moment = 0
 
     def send(self) -> int:
         """A press is about to be sent; its number."""
-        self._sent += 1
-        return self._sent
+        self._moment += 1
+        return self._moment
 
     def acknowledge(self, channel: int, player: int, number: int, turn: int) -> None:
         """A press was answered: it counts in this turn, unless its player presses again."""
-        slot = turn * self._players + player
-        latest = self._latest[channel]
-        before = latest.get(slot)
-        if before is None:
-            latest[slot] = number
-            return
-        latest[slot] = max(number, before)
-        counted = self._counted[channel]
-        counted[slot] = counted.get(slot, 0) + 1
+        self._moment += 1
+        slots, key = self._slots[channel], turn * self._players + player
+        slot = slots.get(key)
+        if slot is None:
+            slots[key] = _Slot(1, {number: self._moment})
+        else:
+            slot.take(number, self._moment)
 
     def doubt(self, number: int) -> None:
-        """Nobody knows whether the press counts."""
-        self._doubtful.add(number)
+        """Nobody knows whether the press counts, and it will not be answered any more."""
+        self._moment += 1
+        self._doubtful[number] = self._moment
 
     def judge(self, channel: int, name: str, placed: Iterable[Placed]) -> Verdict:
         """Compare a channel's acknowledgements with all choices that the store has of it."""
         verdict = Verdict()
-        latest, replaced = self._latest[channel], self._counted[channel]
-        found: dict[int, Placed] = {}
+        slots = self._slots[channel]
+        good: dict[int, Placed] = {}
         for one in placed:
-            slot = one.turn * self._players + one.player
-            expected = latest.get(slot, 0)
-            if slot in found or (one.number != expected and not self._may_be(one, expected)):
-                verdict.foreign += 1
+            key = one.turn * self._players + one.player
+            slot = slots.get(key)
+            if key not in good and self._may_be_there(one.number, slot):
+                good[key] = one
+                continue
+            verdict.foreign += 1
+            last = "none" if slot is None else " or ".join(map(str, slot.last))
+            verdict.example(
+                f"{name}: turn {one.turn} has press {one.number} of player {one.player}; the last "
+                f"that was acknowledged for it: {last}"
+            )
+        for key, slot in slots.items():
+            verdict.acknowledged += slot.acknowledged
+            stored = good.get(key)
+            if stored is None:
+                verdict.lost += slot.acknowledged
+                turn, player = divmod(key, self._players)
                 verdict.example(
-                    f"{name}: turn {one.turn} has press {one.number} of player {one.player}, "
-                    f"the latest acknowledged there is {expected or 'none'}"
-                )
-            if slot not in found or one.number > found[slot].number:
-                found[slot] = one
-        for slot, number in latest.items():
-            earlier = replaced.get(slot, 0)
-            verdict.acknowledged += 1 + earlier
-            stored = found.get(slot)
-            if stored is None or stored.number < number:
-                verdict.lost += 1 + (earlier if stored is None else 0)
-                verdict.replaced += 0 if stored is None else earlier
-                turn, player = divmod(slot, self._players)
-                verdict.example(
-                    f"{name}: press {number} of player {player} is not in turn {turn}, "
+                    f"{name}: press {max(slot.last)} of player {player} is not in turn {turn}, "
                     "for which it was acknowledged"
                 )
                 continue
-            verdict.replaced += earlier
+            # Else a press that nobody answered has replaced them all.
+            itself = stored.number in slot.last
+            verdict.replaced += slot.acknowledged - itself
             if stored.place is Place.RECORD:
-                verdict.records += 1
+                verdict.records += itself
             elif stored.place is Place.CLOSED:
-                verdict.closed_turns += 1
+                verdict.closed_turns += itself
             else:
-                verdict.open_windows += 1
+                verdict.open_windows += itself
         return verdict
 
-    def _may_be(self, one: Placed, expected: int) -> bool:
-        """Whether a press that nobody acknowledged may be there: a later one that is in doubt."""
-        return one.number > expected and one.number in self._doubtful
+    def _may_be_there(self, number: int, slot: _Slot | None) -> bool:
+        if slot is not None and number in slot.last:
+            return True
+        given_up = self._doubtful.get(number)
+        if given_up is None:
+            return False
+        return slot is None or max(slot.last) < given_up

@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
-
-from gamegirl.load import _plots as plots
 from gamegirl.load._assertions import Held
 from gamegirl.load._report import Report, machine
 
@@ -17,6 +13,10 @@ _TEMPLATE = "page.html"
 
 def page(report: Report, held: Sequence[Held] = ()) -> str:
     """The report with its plots, and what the assertions came to, as HTML."""
+    # Only who wants a page loads what draws it: processes whose memory is measured don't.
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -33,45 +33,48 @@ def page(report: Report, held: Sequence[Held] = ()) -> str:
         versions=report.versions(),
         machine=machine(),
         settings=_settings(report),
-        plots=list(_plots(report)),
+        # What pygal draws is escaped by it.
+        plots=[(title, text, Markup(plot)) for title, text, plot in _plots(report)],
     )
 
 
-def _plots(report: Report) -> Iterator[tuple[str, str, Markup]]:
-    """Each plot's title, what it shows, and itself; what pygal draws is escaped by it."""
+def _plots(report: Report) -> Iterator[tuple[str, str, str]]:
+    """Each plot's title, what it shows, and itself as SVG."""
+    from gamegirl.load import _plots as plots
+
     if report.plan.is_ramp:
         yield (
             "Saturation",
             "What was answered while each step lasted, for what it offered.",
-            Markup(plots.saturation_plot(report)),
+            plots.saturation_plot(report),
         )
         yield (
             "Latency by rate",
             "Of each step's presses, from when they were due to their answers.",
-            Markup(plots.ramp_latency_plot(report)),
+            plots.ramp_latency_plot(report),
         )
     yield (
         "Rate over time",
         "Offered is the schedule, which waits for nobody.",
-        Markup(plots.rate_plot(report)),
+        plots.rate_plot(report),
     )
     yield (
         "Latency over time",
         "By when presses were due: a stall shows as the slope down to its end.",
-        Markup(plots.latency_plot(report)),
+        plots.latency_plot(report),
     )
     yield (
         "Percentiles",
         "Of all presses, and of all windows; each further nine is as wide as the one before.",
-        Markup(plots.percentile_plot(report)),
+        plots.percentile_plot(report),
     )
     if report.figures.lateness.count:
         yield (
             "Lateness of windows",
             "From the deadline to the event of the committed close.",
-            Markup(plots.lateness_plot(report)),
+            plots.lateness_plot(report),
         )
-    yield ("Memory", "Resident, over all processes.", Markup(plots.memory_plot(report)))
+    yield ("Memory", "Resident, over all processes.", plots.memory_plot(report))
 
 
 def _settings(report: Report) -> dict[str, str]:

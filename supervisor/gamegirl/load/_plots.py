@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, cast
@@ -12,9 +14,16 @@ from pygal.style import Style  # type: ignore[import-untyped]
 
 from gamegirl.load._report import Report
 
+# For plugins with maps, pygal leaves a finder behind that Python from 3.12 on ignores, and before
+# warns about at every import that fails. Nobody here draws maps.
+sys.meta_path[:] = [one for one in sys.meta_path if type(one).__module__ != pygal.__name__]
+
 _COLOURS = ("#1f77b4", "#2ca02c", "#d62728", "#9467bd", "#8c564b")
 _FONT = "system-ui, sans-serif"
 _WIDTH, _HEIGHT = 960, 340
+_SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL)
+_VALUE = re.compile(r'<desc class="value">(.*?)</desc>', re.DOTALL)
+_OTHER = re.compile(r"<desc\b.*?</desc>", re.DOTALL)
 _SMALLEST_MS = 0.01
 _PERCENTS = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999)
 
@@ -59,7 +68,8 @@ def latency_plot(report: Report) -> str:
 def percentile_plot(report: Report) -> str:
     """Latency of presses and lateness of windows by percentile, the last ones drawn apart."""
     chart = _chart("percentile", "ms", formatter=lambda x: f"{100 - 10 ** (2 - x):.6g} %")
-    chart.x_labels = [_nines(percent) for percent in _PERCENTS]
+    if report.acknowledged:
+        chart.x_labels = [_nines(percent) for percent in _PERCENTS]
     return _times(
         chart,
         {
@@ -187,7 +197,9 @@ def _times(chart: Any, lines: Mapping[str, Sequence[tuple[float, float | None]]]
 
 def _svg(chart: Any) -> str:
     svg: str = chart.render(is_unicode=True)
-    return svg
+    # What pygal's own script would show at a point, browsers show by themselves as a title.
+    svg = _SCRIPT.sub("", svg).replace("<title>Pygal</title>", "")
+    return _OTHER.sub("", _VALUE.sub(r"<title>\1</title>", svg))
 
 
 def _lengths(report: Report) -> list[float]:

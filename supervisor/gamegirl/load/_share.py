@@ -212,6 +212,7 @@ class Share:
                 tasks.cancel_scope.cancel()
             watchers.cancel_scope.cancel()
         tick(self._tick())
+        self._fill_memory()
 
     def _in_flight_max(self) -> int:
         return -(-self._plan.in_flight_max // self._plan.processes)
@@ -311,6 +312,12 @@ class Share:
                 round(seconds * 1000, 3) for seconds in recent[:: len(recent) // _RECENT_MAX + 1]
             ),
         )
+
+    def _fill_memory(self) -> None:
+        """A busy loop may have missed an interval, in which memory was still used."""
+        last = self.figures.counts["rss_booted_mib"]
+        for interval in self.figures.intervals:
+            last = interval.rss_mib = interval.rss_mib or last
 
     def _rss(self) -> float:
         return float(self._process_here.memory_info().rss) / _MIB

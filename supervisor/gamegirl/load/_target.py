@@ -14,7 +14,6 @@ import attrs
 import redis
 from anyio import to_thread
 
-from gamegirl.chaos import BenchError, RedisServer
 from gamegirl.load._crowd import channel_name
 from gamegirl.load._errors import TargetError
 from gamegirl.supervisor import open_store
@@ -53,6 +52,9 @@ async def throw_away() -> AsyncGenerator[Target]:
     Raises:
         TargetError: There is no redis-server here.
     """
+    # Processes whose memory is measured import this module, and have no use for that one.
+    from gamegirl.chaos import BenchError, RedisServer
+
     folder = await to_thread.run_sync(lambda: tempfile.mkdtemp(prefix="gamegirl-load-"))
     try:
         try:
