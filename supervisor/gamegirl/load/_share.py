@@ -226,11 +226,12 @@ class Share:
         )
         for number, due in enumerate(schedule):
             wait = self._begin + due - time.monotonic()
-            if wait > 0:
-                await anyio.sleep(wait)
-            elif number % _YIELD_PRESSES == 0:
+            if wait <= 0 and number % _YIELD_PRESSES == 0:
                 # However late we are, those who were begun get on.
                 await checkpoint()
+            while wait > 0:
+                await anyio.sleep(wait)  # Loops that count in milliseconds wake us too early.
+                wait = self._begin + due - time.monotonic()
             if self._stopped:
                 return
             interval = figures.at(due)
