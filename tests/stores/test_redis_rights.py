@@ -92,6 +92,7 @@ def bot(redis_url: str) -> Iterator[Bot]:
     admin: Any = redis.Redis.from_url(redis_url)  # pyright: ignore[reportUnknownMemberType]
     bot = Bot(redis_url.replace("redis://", "redis://bot:pass%20word@"), admin)
     bot.give(*rule())
+    admin.acl_log_reset()  # Other tests try wrong passwords at the same server.
     yield bot
     admin.execute_command("ACL", "DELUSER", "bot")
     admin.close()
