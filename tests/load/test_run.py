@@ -102,7 +102,11 @@ def test_two_processes_play_all_channels_once(redis_url: str) -> None:
     assert {name for name, _, _ in watcher.phases} == {"starting games", "looking into the store"}
     assert ("looking into the store", 20, 20) in watcher.phases
     assert watcher.lives[-1].sessions == PLAN.channels
-    assert watcher.lives[-1].target == 120.0
+    # Between two ticks of each process: never nothing now and twice as much then.
+    assert all(now.target == 120.0 for now in watcher.lives if now.seconds < 2)
+    achieved = [now.achieved for now in watcher.lives]
+    assert min(achieved) > 0
+    assert sum(achieved) / len(achieved) == pytest.approx(120, rel=0.5)
 
 
 def test_a_stall_of_two_seconds_shows_in_p99_and_max(redis_url: str) -> None:
@@ -248,6 +252,41 @@ def test_ctrl_c_ends_the_presses_and_everything_else_is_done(redis_url: str, cli
     assert report.verdict.acknowledged == report.acknowledged > 0
     assert report.offered_per_s == pytest.approx(120, rel=0.6)
     assert left(client) == []
+
+
+class Terminator(Watcher):
+    """Ends this process as a supervisor of processes would."""
+
+    def live(self, now: Live) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_sigterm_ends_everything_and_still_cleans_up(redis_url: str, client: Any) -> None:
+    """Neither a process nor a key is left."""
+    with pytest.raises(KeyboardInterrupt):
+        run(plan(steps=({"rate": 120.0, "seconds": 60.0},)), redis_url, Terminator())
+    assert workers() == []
+    assert left(client) == []
+
+
+def test_what_can_not_be_deleted_is_told_and_costs_no_report(redis_url: str, client: Any) -> None:
+    """Somebody whose user may not delete learns which keys are left."""
+    rights = {"enabled": True, "nopass": True, "keys": ["*"], "commands": ["+@all", "-unlink"]}
+    client.acl_setuser("guest", **rights)
+    told = list[str]()
+
+    async def work() -> Report:
+        url = redis_url.replace("//", "//guest:any@")
+        async with given(url, "x", channels=20, trouble=told.append) as target:
+            return await LoadRun(PLAN, target, "x", Watcher()).play()
+
+    try:
+        assert anyio.run(work).verdict.holds
+    finally:
+        client.acl_deluser("guest")
+    assert len(told) == 1
+    assert "load-x-" in told[0]
+    assert any(b"load-x-" in key for key in left(client))
 
 
 def test_a_second_ctrl_c_ends_everything_and_still_cleans_up(redis_url: str, client: Any) -> None:

@@ -167,8 +167,14 @@ async def _target(order: Order, run: str) -> AsyncGenerator[Target]:
             async with throw_away() as target:
                 yield target
             return
-    channels = order.plan.channels
-    async with given(url, run, channels=channels, force=order.force, keep=order.keep) as target:
+    async with given(
+        url,
+        run,
+        channels=order.plan.channels,
+        force=order.force,
+        keep=order.keep,
+        trouble=lambda text: say(f"Warning: {text}", "red"),
+    ) as target:
         yield target
 
 

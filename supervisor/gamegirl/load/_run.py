@@ -38,6 +38,7 @@ _START = f"from {worker.__name__} import main; main()"
 _LINE_MAX = 1 << 28
 _AHEAD_SECONDS = 0.2
 _LIVE_SECONDS = 0.5
+_LOOK_SECONDS = 0.1
 _LATE_SECONDS = 60.0
 _LOG_SHOWN = 2000
 
@@ -93,7 +94,8 @@ class Hand:
         self.done = anyio.Event()
         self.booted = 0
         self.looked = 0
-        self.ticks: list[Tick] = []
+        self._seen = Tick(0.0, 0, 0, 0, 0, 0, 0, 0.0, ())
+        self._ticks: list[Tick] = []
         self.result: dict[str, Any] = {}
 
     async def tell(self, order: str, content: Any = True) -> None:
@@ -120,9 +122,20 @@ class Hand:
             what, content = json.loads(line)
             self._take(what, content)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether there are ticks that nobody has seen."""
+        return bool(self._ticks)
+
+    def news(self) -> tuple[Tick, Sequence[Tick]]:
+        """The tick that was seen last, and those since then."""
+        before, ticks = self._seen, self._ticks
+        self._seen, self._ticks = ticks[-1], []
+        return before, ticks
+
     def _take(self, what: str, content: Any) -> None:
         if what == worker.TICK:
-            self.ticks.append(Tick(**content))
+            self._ticks.append(Tick(**content))
         elif what == worker.BOOTED:
             self.booted = content
         elif what == worker.LOOKED:
@@ -163,11 +176,11 @@ class LoadRun:
     async def play(self) -> Report:
         """Play, look into the store, and report.
 
-        The first SIGINT ends the presses early, a second one everything.
+        The first SIGINT ends the presses early, a second one, or a SIGTERM, everything.
 
         Raises:
             LoadError: A process ended, or the store could not be used.
-            KeyboardInterrupt: It was interrupted twice, or before anything was played.
+            KeyboardInterrupt: It was ended, or interrupted before anything was played.
         """
         report: Report | None = None
         try:
@@ -221,11 +234,11 @@ class LoadRun:
                     await process.aclose()
 
     async def _heed(self, scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT) as signals:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             task_status.started()
-            async for _ in signals:
+            async for one in signals:
                 began = all(hand.ready.is_set() for hand in self._hands) and self._hands
-                if self._interrupted or not began:
+                if self._interrupted or not began or one == signal.SIGTERM:
                     scope.cancel()
                 self._interrupted = True
                 for hand in self._hands:
@@ -278,33 +291,32 @@ class LoadRun:
         self._watch.phase(name, total, total)
 
     async def _show(self, begin: float) -> None:
-        before, at = 0, time.time()
         while True:
-            await anyio.sleep(_LIVE_SECONDS)
-            if not all(hand.ticks for hand in self._hands):
-                continue
-            now = time.time()
-            last = [hand.ticks[-1] for hand in self._hands]
-            recent = [one for hand in self._hands for tick in hand.ticks for one in tick.recent]
-            for hand in self._hands:
-                del hand.ticks[:-1]
-                hand.ticks[-1] = attrs.evolve(hand.ticks[-1], recent=())
-            acknowledged = sum(tick.acknowledged for tick in last)
-            cuts = quantiles(recent, n=100) if len(recent) > 1 else [0.0] * 99
-            self._watch.live(
-                Live(
-                    seconds=now - begin,
-                    target=self._rate(now - begin),
-                    achieved=(acknowledged - before) / (now - at),
-                    dropped=sum(tick.dropped for tick in last),
-                    failed=sum(tick.failed for tick in last),
-                    p50=cuts[49],
-                    p99=cuts[98],
-                    sessions=sum(tick.sessions for tick in last),
-                    rss_mib=sum(tick.rss_mib for tick in last),
-                )
-            )
-            before, at = acknowledged, now
+            await anyio.sleep(_LOOK_SECONDS)
+            if all(hand.has_news for hand in self._hands):
+                self._watch.live(self._live([hand.news() for hand in self._hands], begin))
+
+    def _live(self, news: Sequence[tuple[Tick, Sequence[Tick]]], begin: float) -> Live:
+        """What has happened since the tick that each of the processes was last seen at."""
+        last = [ticks[-1] for _, ticks in news]
+        recent = [one for _, ticks in news for tick in ticks for one in tick.recent]
+        cuts = quantiles(recent, n=100) if len(recent) > 1 else [*recent, 0.0][:1] * 99
+        seconds = time.time() - begin
+        return Live(
+            seconds=seconds,
+            target=self._rate(seconds),
+            achieved=sum(
+                (ticks[-1].acknowledged - before.acknowledged)
+                / max(ticks[-1].at - before.at, _LOOK_SECONDS)
+                for before, ticks in news
+            ),
+            dropped=sum(tick.dropped for tick in last),
+            failed=sum(tick.failed for tick in last),
+            p50=cuts[49],
+            p99=cuts[98],
+            sessions=sum(tick.sessions for tick in last),
+            rss_mib=sum(tick.rss_mib for tick in last),
+        )
 
     def _rate(self, offset: float) -> float:
         end = 0.0

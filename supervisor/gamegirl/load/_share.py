@@ -61,6 +61,7 @@ class Tick:
     """How one process's part goes, for whoever watches.
 
     Attributes:
+        at: When, seconds since the first press could come.
         offered: Presses that were due so far.
         acknowledged: Of these, those that were answered.
         dropped: Those that were not begun.
@@ -71,6 +72,7 @@ class Tick:
         recent: How long some of the answers since the last tick took, ms.
     """
 
+    at: float
     offered: int
     acknowledged: int
     dropped: int
@@ -296,12 +298,13 @@ class Share:
     def _tick(self) -> Tick:
         figures, recent = self.figures, self._recent
         self._recent = []
-        rss = self._rss()
-        figures.at(time.monotonic() - self._begin).rss_mib = rss
+        rss, at = self._rss(), time.monotonic() - self._begin
+        figures.at(at).rss_mib = rss
         counts = figures.counts
         counts["rss_peak_mib"] = max(counts.get("rss_peak_mib", 0.0), rss)
         intervals = figures.intervals
         return Tick(
+            at=at,
             offered=sum(interval.offered for interval in intervals),
             acknowledged=sum(interval.acknowledged for interval in intervals),
             dropped=sum(interval.dropped for interval in intervals),

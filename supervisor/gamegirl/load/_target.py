@@ -73,7 +73,13 @@ async def throw_away() -> AsyncGenerator[Target]:
 
 @asynccontextmanager
 async def given(
-    url: str, run: str, *, channels: int, force: bool = False, keep: bool = False
+    url: str,
+    run: str,
+    *,
+    channels: int,
+    force: bool = False,
+    keep: bool = False,
+    trouble: Callable[[str], None] = lambda _text: None,
 ) -> AsyncGenerator[Target]:
     """A store that somebody named; what the run wrote is deleted afterwards.
 
@@ -83,6 +89,7 @@ async def given(
         channels: How many there are.
         force: A Redis that holds something will do; only what bears the run's name is deleted.
         keep: Nothing is deleted.
+        trouble: Is told if something could not be deleted; the run was one all the same.
 
     Raises:
         TargetError: It can't be used, or something is in it.
@@ -106,7 +113,13 @@ async def given(
     finally:
         if not keep:
             with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(clean_up)
+                try:
+                    await to_thread.run_sync(clean_up)
+                except (redis.RedisError, OSError) as error:
+                    trouble(
+                        f"what was written could not be deleted ({error}): delete the keys with "
+                        f"{channel_name(run, 0)[:-1]} in their names, and these fields of {_INDEX}"
+                    )
 
 
 def _client(url: str) -> Any:
