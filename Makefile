@@ -46,7 +46,7 @@ bench: $(VENV)/.bench  ## The benchmarks next to their peers, with their results
 	$(BIN)/python -m benchmarks
 
 chaos: $(VENV)/.dev  ## Every fault at full size, about an hour; goes on where it was stopped
-	$(BIN)/gamegirl chaos all --progress .gamegirl/chaos.jsonl --report docs/chaos.md
+	$(BIN)/gamegirl chaos all --progress .gamegirl/chaos.jsonl --report docs/reliability.md
 
 lock:  ## Choose the newest versions of all dependencies, with their hashes
 	$(PYTHON) -m venv .venv-lock

@@ -71,7 +71,12 @@ def chaos(
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option("--report", metavar="FILE", help="Write the figures as a page (Markdown)."),
+        typer.Option(
+            "--report",
+            metavar="FILE",
+            help="Write the figures as Markdown; into a file that has the marks for it, between "
+            "them.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -117,9 +122,9 @@ def chaos(
                 say(f"Stopped; the same command goes on from {progress}.")
             raise
     if report is not None:
-        from gamegirl.cli._chaos_report import page
+        from gamegirl.cli._chaos_report import write_report
 
-        report.write_text(page(order, results), encoding="utf-8")
+        write_report(report, order, results)
     if as_json:
         write_json(_chaos.plain(order, results))
     else:

@@ -7,6 +7,7 @@ import platform
 import subprocess
 from collections.abc import Iterator, Sequence
 from importlib import metadata
+from pathlib import Path
 
 import psutil
 
@@ -16,8 +17,22 @@ from gamegirl.cli._chaos import Order, Result
 _PACKAGES = ("gamegirl", "anyio", "trio", "redis", "hiredis", "attrs", "cattrs")
 
 
+_BEGIN, _END = "<!-- figures -->", "<!-- end of figures -->"
+
+
+def write_report(path: Path, order: Order, results: Sequence[Result]) -> None:
+    """Write the figures into a file: between its two marks, if it has them, else as all of it."""
+    text = page(order, results)
+    if path.exists():
+        before, begin, rest = path.read_text(encoding="utf-8").partition(_BEGIN)
+        _, end, after = rest.partition(_END)
+        if begin and end:
+            text = f"{before}{begin}\n\n{text}\n{end}{after}"
+    path.write_text(text, encoding="utf-8")
+
+
 def page(order: Order, results: Sequence[Result]) -> str:
-    """The whole page."""
+    """The figures."""
     return "\n".join((*_head(order, results), *_verdicts(results), *_figures(results))) + "\n"
 
 
@@ -28,7 +43,7 @@ def _head(order: Order, results: Sequence[Result]) -> Iterator[str]:
         for figures in (result.figures, result.control)
         if figures is not None
     )
-    yield "# Chaos: the figures of a run"
+    yield "## The figures of a run"
     yield ""
     yield (
         f"Written by `gamegirl chaos`, seed {order.seed}, on {' and '.join(order.backends)} "
@@ -63,7 +78,7 @@ def _verdicts(results: Sequence[Result]) -> Iterator[str]:
 def _figures(results: Sequence[Result]) -> Iterator[str]:
     for result in results:
         scenario = result.scenario
-        yield f"## {scenario.name}"
+        yield f"### {scenario.name}"
         yield ""
         yield f"{scenario.happens}. {scenario.promise}. Control: {scenario.control}."
         yield ""
