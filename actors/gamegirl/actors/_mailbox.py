@@ -7,6 +7,7 @@ they are sent. A mailbox exists while messages wait to be handled or to be settl
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from gamegirl.actors._errors import MailboxFullError
@@ -83,6 +84,9 @@ class Envelope:
 class Mailbox:
     """The bounded queue of one actor and the count of its unsettled messages.
 
+    Nearly every mailbox counts one message and goes; what it seldom needs is made when it is needed
+    (an empty deque alone takes 600 bytes).
+
     Attributes:
         queue: Not handled yet, in order.
         waiting: Handled with `Later`: they are handled again when the actor wakes its waiters.
@@ -92,15 +96,32 @@ class Mailbox:
     __slots__ = ("_by_sender", "queue", "unsettled", "waiting")
 
     def __init__(self) -> None:
-        self.queue: deque[Envelope] = deque()
-        self.waiting: list[Envelope] = []
+        self.queue: deque[Envelope] | tuple[()] = ()
+        self.waiting: list[Envelope] | tuple[()] = ()
         self.unsettled = 0
-        self._by_sender: dict[str, int] = {}
+        self._by_sender: dict[str, int] | None = None
 
     @property
     def empty(self) -> bool:
         """Whether nothing is queued, waits or is unsettled."""
         return not (self.unsettled or self.queue or self.waiting)
+
+    def enqueue(self, envelopes: Iterable[Envelope]) -> None:
+        """Put messages at the end of the queue."""
+        if isinstance(self.queue, tuple):
+            self.queue = deque()
+        self.queue.extend(envelopes)
+
+    def next(self) -> Envelope | None:
+        """Take the first message out of the queue."""
+        queue = self.queue
+        return queue.popleft() if queue and not isinstance(queue, tuple) else None
+
+    def wait(self, envelope: Envelope) -> None:
+        """Keep a message until the actor wakes its waiters."""
+        if isinstance(self.waiting, tuple):
+            self.waiting = []
+        self.waiting.append(envelope)
 
     def check(self, envelope: Envelope, limit: int, share: int, name: str) -> None:
         """Refuse a message that would go over the limit, or its sender's share.
@@ -114,7 +135,8 @@ class Mailbox:
                 "slow down and send it again"
             )
         sender = envelope.sender
-        if sender is not None and self._by_sender.get(sender, 0) >= share:
+        by_sender = self._by_sender
+        if sender is not None and by_sender and by_sender.get(sender, 0) >= share:
             raise MailboxFullError(
                 f"{name} has {share} unsettled messages of {sender!r} alone, one sender's share of "
                 "the mailbox; wait for their answers and send it again"
@@ -124,8 +146,13 @@ class Mailbox:
         """Take the message into account until it is settled."""
         envelope.counted = True
         self.unsettled += 1
-        if envelope.sender is not None:
-            self._by_sender[envelope.sender] = self._by_sender.get(envelope.sender, 0) + 1
+        sender = envelope.sender
+        if sender is not None:
+            by_sender = self._by_sender
+            if by_sender is None:
+                self._by_sender = {sender: 1}
+            else:
+                by_sender[sender] = by_sender.get(sender, 0) + 1
 
     def settle(self, envelope: Envelope) -> None:
         """Take the message out of the account."""
@@ -133,10 +160,10 @@ class Mailbox:
             return
         envelope.counted = False
         self.unsettled -= 1
-        sender = envelope.sender
-        if sender is not None:
-            left = self._by_sender[sender] - 1
+        sender, by_sender = envelope.sender, self._by_sender
+        if sender is not None and by_sender is not None:
+            left = by_sender[sender] - 1
             if left:
-                self._by_sender[sender] = left
+                by_sender[sender] = left
             else:
-                del self._by_sender[sender]
+                del by_sender[sender]

@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from json.encoder import encode_basestring
 from typing import Any, Final, NoReturn, TypeAlias, cast
 
 from gamegirl.codec._errors import CodecError, Fault
@@ -146,6 +147,8 @@ def encode_json(value: object) -> bytes:
         gamegirl.codec._errors.CodecError: JSON: stamp: must be a finite number
     """
     try:
+        if type(value) is str:
+            return encode_basestring(value).encode("utf-8")  # As the encoder does, in one step.
         return _ENCODER.encode(value).encode("utf-8")
     except RecursionError as error:
         raise CodecError("JSON", (Fault("", TOO_DEEP),)) from error

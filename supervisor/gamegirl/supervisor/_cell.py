@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from enum import Enum
 from typing import Any
@@ -101,7 +100,7 @@ class Backlog(Mailbox):
 
     def __init__(self) -> None:
         super().__init__()
-        self.commits: deque[PendingCommit] = deque()
+        self.commits: list[PendingCommit] = []
         self.blocked = False
         self.overdue = False
         self.swept = False

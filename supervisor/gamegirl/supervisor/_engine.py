@@ -182,7 +182,7 @@ class Engine:
                 self.watch.add(cell, envelope)
         else:
             backlog.count(envelope)
-            backlog.queue.append(envelope)
+            backlog.enqueue((envelope,))
             if not envelope.internal:
                 self.watch.add(cell, envelope)
         return cell
@@ -200,7 +200,7 @@ class Engine:
         cell = self.find(key.kind, key.actor_id)
         backlog = cell.backlog if cell is not None else None
         if cell is not None and backlog is not None and envelope in backlog.waiting:
-            backlog.waiting.remove(envelope)
+            backlog.waiting = [one for one in backlog.waiting if one is not envelope]
             backlog.settle(envelope)
             cell.rest()
 
@@ -270,11 +270,12 @@ class Engine:
         if not self.roles[cell.key.kind].timed:
             return None
         behaviour, state = cell.behaviour, cell.state
-        times = behaviour.wake_at(state), behaviour.due_at(state)
-        for time in times:
-            if time is not None and not 0 <= time < math.inf:
-                raise ValueError(f"wake_at() or due_at() gave {time!r}, expected epoch seconds")
-        return times
+        wake, due = behaviour.wake_at(state), behaviour.due_at(state)
+        if (wake is None or 0 <= wake < math.inf) and (due is None or 0 <= due < math.inf):
+            return wake, due
+        raise ValueError(
+            f"wake_at() and due_at() gave {wake!r} and {due!r}, expected epoch seconds or None"
+        )
 
     def apply(
         self, cell: Cell, envelope: Envelope, decision: Decision, times: Times | None
@@ -283,15 +284,16 @@ class Engine:
         if decision.quarantined:
             decision = put_aside(cell.key, decision, self.clock.now())
         envelope.handled = True
-        commits = cell.backlog.commits if cell.backlog is not None else ()
         gate: PendingCommit | None = None
         urgent = True
         if decision.writes or decision.requires:
             urgent = self._gated or any(type(write) is not PatchHash for write in decision.writes)
             gate = self._join_commit(cell, decision, urgent=urgent)
-        elif commits and (self._gated or any(commit.urgent for commit in commits)):
-            gate = commits[-1]
-        if times is not None:
+        elif cell.backlog is not None:
+            commits = cell.backlog.commits
+            if commits and (self._gated or any(commit.urgent for commit in commits)):
+                gate = commits[-1]
+        if times is not None and (times[0] != cell.wake_at or times[1] != cell.due):
             self._rearm(cell, *times)
         reply = decision.reply
         if type(reply) is Later and decision.error is None:
@@ -313,7 +315,8 @@ class Engine:
                 unsettled[-1].effects.extend(decision.effects)
             else:
                 self.perform(cell, decision.effects)
-        cell.rest()
+        if gate is None:
+            cell.rest()
 
     def _postpone(self, cell: Cell, envelope: Envelope, later: Later) -> None:
         """Keep a message until the actor wakes its waiters; outages and capacity don't end it."""
@@ -326,7 +329,7 @@ class Engine:
         if envelope.done or envelope.abandoned:
             backlog.settle(envelope)
             return
-        backlog.waiting.append(envelope)
+        backlog.wait(envelope)
         if not envelope.counted:
             backlog.count(envelope)
 
@@ -399,11 +402,11 @@ class Engine:
         backlog = cell.backlog
         if cell.status is not Status.LIVE or backlog is None or not backlog.waiting:
             return  # Restoring wakes them anyway.
-        waiting, backlog.waiting = backlog.waiting, []
+        waiting, backlog.waiting = backlog.waiting, ()
         now = self.clock.now()
         for envelope in waiting:
             envelope.stamp = now
-        backlog.queue.extend(waiting)
+        backlog.enqueue(waiting)
         self.timers.after(0.0, self._resume, cell)
 
     def _resume(self, cell: Cell, _: float) -> None:
@@ -416,16 +419,13 @@ class Engine:
         if backlog is None:
             return
         limit = self.handled + _SLICE
-        while (
-            backlog.queue
-            and cell.status is Status.LIVE
-            and not backlog.blocked
-            and not backlog.overdue
-        ):
-            if self.handled >= limit:
+        while cell.status is Status.LIVE and not backlog.blocked and not backlog.overdue:
+            if self.handled >= limit and backlog.queue:
                 self.timers.after(0.0, self._resume, cell)
                 return
-            envelope = backlog.queue.popleft()
+            envelope = backlog.next()
+            if envelope is None:
+                break
             if envelope.done:
                 backlog.settle(envelope)
                 continue

@@ -245,8 +245,9 @@ class EventHub:
     def publish(self, event: object) -> None:
         """Tell everybody."""
         self._listener(event)
-        for stream in self._streams:
-            stream.put(event)
+        if len(self._streams):  # To iterate over a weak set takes a microsecond, also an empty one.
+            for stream in self._streams:
+                stream.put(event)
 
     def close(self) -> None:
         """End all streams."""

@@ -53,6 +53,7 @@ class Flusher:
         self._urgent: dict[Cell, None] = {}
         self._patient: dict[Cell, float] = {}
         self._wanted = anyio.Event()
+        self._idle = False
         self._failures = 0
         self.sent = 0
         self.batches = 0
@@ -67,7 +68,9 @@ class Flusher:
             return
         else:
             self._patient[cell] = self._clock.monotonic() + self._flush_seconds
-        self._wanted.set()
+        if self._idle:
+            self._idle = False
+            self._wanted.set()
 
     def hurry(self) -> None:
         """Commit at once what may wait for company."""
@@ -84,6 +87,7 @@ class Flusher:
                 self._watchdog.prune()
                 continue
             self._wanted = anyio.Event()
+            self._idle = True
             if self._patient:
                 wait = next(iter(self._patient.values())) - self._clock.monotonic()
                 with anyio.move_on_after(max(0.0, wait)):

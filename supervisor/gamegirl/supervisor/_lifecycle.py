@@ -174,8 +174,11 @@ class Lifecycle:
             Whether it is still wanted.
         """
         backlog = cell.busy()
-        while backlog.queue and backlog.queue[0].done:
-            backlog.settle(backlog.queue.popleft())
+        left = [envelope for envelope in backlog.queue if not envelope.done]
+        for envelope in backlog.queue:
+            if envelope.done:
+                backlog.settle(envelope)
+        backlog.queue = deque(left)
         if backlog.empty and not cell.started:
             self.remove(cell)
             return False
@@ -197,8 +200,7 @@ class Lifecycle:
         backlog = cell.busy()
         for envelope in (*backlog.queue, *backlog.waiting):
             envelope.answer(error=error())
-        backlog.queue.clear()
-        backlog.waiting.clear()
+        backlog.queue = backlog.waiting = ()
         self.remove(cell)
         self._engine.changed(cell)
 
@@ -280,8 +282,7 @@ class Lifecycle:
         for envelope in (*backlog.queue, *backlog.waiting):
             envelope.answer(error=self.refusal(cell))
             backlog.settle(envelope)
-        backlog.queue.clear()
-        backlog.waiting.clear()
+        backlog.queue = backlog.waiting = ()
 
     def refusal(self, cell: Cell) -> GameGirlError:
         assert isinstance(cell.reason, GameGirlError)
@@ -345,7 +346,7 @@ class Lifecycle:
         inherited = heir.busy()
         for envelope in left:
             inherited.count(envelope)
-            inherited.queue.append(envelope)
+            inherited.enqueue((envelope,))
             self._engine.watch.add(heir, envelope)
 
     def _let_go(self, cell: Cell) -> Exception:
@@ -370,5 +371,5 @@ class Lifecycle:
             for envelope in backlog.waiting:
                 envelope.answer(error=error())
                 backlog.settle(envelope)
-            backlog.waiting.clear()
+            backlog.waiting = ()
             cell.rest()

@@ -59,7 +59,7 @@ class Settlement:
     def _committed(self, cell: Cell, commit: PendingCommit) -> None:
         assert commit.sent is not None
         backlog = cell.busy()
-        backlog.commits.popleft()
+        del backlog.commits[0]
         commit.settled = True
         cell.revision = commit.sent.revision
         for envelope in commit.envelopes:
@@ -81,7 +81,7 @@ class Settlement:
     def _unmet(self, cell: Cell, commit: PendingCommit, error: GameGirlError) -> None:
         """A condition doesn't hold: what was run on top of it (only a release) starts over."""
         backlog = cell.busy()
-        backlog.commits.popleft()
+        del backlog.commits[0]
         commit.settled = True
         for envelope in commit.envelopes:
             envelope.answer(error=error)
@@ -100,7 +100,7 @@ class Settlement:
     def abort(self, cell: Cell, error: Callable[[Fate], Exception]) -> None:
         backlog = cell.busy()
         while backlog.commits:
-            commit = backlog.commits.popleft()
+            commit = backlog.commits.pop(0)
             commit.settled = True
             fate = Fate.IN_DOUBT if commit.doubtful else Fate.NOT_EXECUTED
             for envelope in commit.envelopes:

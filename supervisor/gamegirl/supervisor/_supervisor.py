@@ -6,7 +6,6 @@ import os
 import random
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
 from threading import get_ident
 from types import TracebackType
 from typing import Any, cast
@@ -31,7 +30,7 @@ from gamegirl.actors._mailbox import Envelope
 from gamegirl.actors.session import ClosedTurn, Session, SessionBehaviour, SessionRef
 from gamegirl.codec import check_id
 from gamegirl.supervisor._activator import Activator
-from gamegirl.supervisor._cell import Cell, Status
+from gamegirl.supervisor._cell import Status
 from gamegirl.supervisor._clock import Clock
 from gamegirl.supervisor._courtesy import Courtesy
 from gamegirl.supervisor._engine import Engine
@@ -44,6 +43,7 @@ from gamegirl.supervisor._lifecycle import Crash
 from gamegirl.supervisor._log import log_event
 from gamegirl.supervisor._performer import Performer, performing
 from gamegirl.supervisor._settings import Durability, Settings
+from gamegirl.supervisor._signal import signal_maker
 from gamegirl.supervisor._timers import Timers
 from gamegirl.supervisor._watchdog import Watchdog
 from gamegirl.supervisor.stores import ActorKey, Process, Store, open_store
@@ -179,6 +179,7 @@ class Supervisor:
         self._state = _State.STARTING
         self._thread = get_ident()
         self._started = anyio.Event()
+        self._new_signal = signal_maker()
         self._stop = anyio.Event()
         self._finished = anyio.Event()
         self._task = spawn(self._own, "gamegirl.supervisor")
@@ -378,9 +379,9 @@ class Supervisor:
                 if envelope is None:
                     # It is being claimed or released, or has messages to handle.
                     await anyio.sleep(_LOOK_SECONDS)
-                else:
-                    with suppress(GameGirlError):  # It starts over: release it again then.
-                        await self._answer(cell, envelope)
+                elif not envelope.done:
+                    signal = envelope.signal = self._new_signal()
+                    await signal  # If it starts over, it is released again then.
             return
         raise StoreUnavailableError(
             f"{cell.name} could not be released within "
@@ -465,7 +466,8 @@ class Supervisor:
         self._asks += 1
         if self._asks >= _YIELD_ASKS or not 0 <= now - self._yielded < _YIELD_SECONDS:
             # Before the message is sent, so that cancelling here leaves no doubt about it.
-            self._asks = 0
+            # One is enough for all who ask in this turn of the loop.
+            self._asks, self._yielded = 0, now
             await checkpoint()
             self._check_open()
             now = self._yielded = self._clock.now()
@@ -477,16 +479,15 @@ class Supervisor:
                 if decision.error is not None:
                     raise decision.error
                 return decision.reply
-            return await self._answer(cell, outcome)
-        envelope = Envelope(message, now, role.behaviour.sender(message))
-        return await self._answer(engine.deliver(role, actor_id, envelope), envelope)
-
-    async def _answer(self, cell: Cell, envelope: Envelope) -> Any:
+            envelope = outcome
+        else:
+            envelope = Envelope(message, now, role.behaviour.sender(message))
+            cell = engine.deliver(role, actor_id, envelope)
         if not envelope.done:
-            signal = anyio.Event()
+            signal = self._new_signal()
             envelope.signal = signal
             try:
-                await signal.wait()
+                await signal
             except BaseException:
                 self._engine.abandon(cell.key, envelope)
                 raise

@@ -41,6 +41,8 @@ def name_of(value: Any, what: str, most: int, channel_id: str) -> str:
 
 def line_of(value: Any, what: str, most: int, channel_id: str) -> str:
     """A text without control characters."""
+    if type(value) is str and value.isascii() and value.isprintable() and len(value) <= most:
+        return value
     line = text_of(value, what, most, channel_id)
     if _CONTROL.search(line):
         raise InvalidInputError(

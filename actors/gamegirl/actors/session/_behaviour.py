@@ -23,7 +23,7 @@ from gamegirl.actors.session._restore import restore
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._saves import everything
 from gamegirl.actors.session._state import SessionState
-from gamegirl.codec import GameGirlError
+from gamegirl.codec import CodecError, GameGirlError
 
 OnTurn: TypeAlias = Callable[[ClosedTurn, Session], Awaitable[str | None]]
 """What narrates a closed turn: its text, or None if the host records the turn itself."""
@@ -95,32 +95,26 @@ class SessionBehaviour(Behaviour[SessionState]):
         refusal: GameGirlError | None = None
         delay = 0.0
         try:
-            match message:
-                case messages.TurnFailed():
-                    delay = records.failed(changes, message)
-                case messages.TurnNarrated():
-                    delay = records.narrated(changes, message)
-                case Woken():
-                    pass
-                case _:
-                    reply = self._rule(message, state.channel_id)(changes, message)
+            rule = _RULES.get(cast("type[object]", type(message)))
+            if rule is not None:
+                reply = rule(changes, message)
+            elif isinstance(message, messages.TurnFailed):
+                delay = records.failed(changes, message)
+            elif isinstance(message, messages.TurnNarrated):
+                delay = records.narrated(changes, message)
+            elif not isinstance(message, Woken):
+                raise InvalidInputError(
+                    f"a session takes no {type(message).__qualname__} (channel "
+                    f"{state.channel_id!r}): use the operations of supervisor.session(channel_id)"
+                )
         except GameGirlError as error:
-            if changes.size() != before:
+            # No rule says so of what it was given: what it can't encode comes from elsewhere.
+            if changes.size() != before or isinstance(error, CodecError):
                 raise RuntimeError("a rule refused after it had changed something") from error
             refusal = error
         if self._on_turn is not None:
             records.hand_out(changes, delay)
         return changes.decision(reply, refusal)
-
-    @staticmethod
-    def _rule(message: Any, channel_id: str) -> Callable[[Changes, Any], Any]:
-        rule = _RULES.get(cast("type[object]", type(message)))
-        if rule is None:
-            raise InvalidInputError(
-                f"a session takes no {type(message).__qualname__} (channel {channel_id!r}): use "
-                "the operations of supervisor.session(channel_id)"
-            )
-        return rule
 
     def wake_at(self, state: SessionState) -> float | None:
         """The first moment at which a press no longer counts in the open window."""

@@ -44,13 +44,13 @@ class Changes:
         self.rules = rules
         self.now = now
         self.writes: list[Write] = []
-        self.requires: list[Require] = []
+        self.requires: Sequence[Require] = ()
         self.effects: list[Effect] = []
-        self.quarantined: list[Quarantined] = []
+        self.quarantined: Sequence[Quarantined] = ()
         self.closed: ClosedTurn | None = None
         self.forms = False
         self.turns: dict[str, Value] = {}
-        self.turns_gone: list[str] = []
+        self.turns_gone: Sequence[str] = ()
 
     def write(self, *writes: Write) -> None:
         """Put writes after those that are there."""
@@ -85,7 +85,7 @@ class Changes:
     def require_holder(self, game_id: str, holder: str | None, message: str) -> None:
         """Commit only if the game is held as we think, else refuse with `GameActiveError`."""
         error = GameActiveError(message)
-        self.requires.append(Require(game_key(game_id), "holder", holder, error))
+        self.requires = (*self.requires, Require(game_key(game_id), "holder", holder, error))
 
     def size(self) -> int:
         """How much has been gathered, to see whether anything was added."""

@@ -250,7 +250,6 @@ class Pressed:
         opened: Whether it opened the turn's window: true exactly once a turn.
         remaining: Seconds until the window closes.
         deadline: When it closes, in epoch seconds.
-        token: The turn's name.
     """
 
     game_id: str
@@ -258,9 +257,11 @@ class Pressed:
     opened: bool
     remaining: float
     deadline: float
-    token: TurnToken = attrs.field(
-        default=attrs.Factory(lambda self: TurnToken(self.game_id, self.turn), takes_self=True)
-    )
+
+    @property
+    def token(self) -> TurnToken:
+        """The turn's name."""
+        return TurnToken(self.game_id, self.turn)
 
 
 @attrs.frozen

@@ -86,7 +86,7 @@ def exit_game(changes: Changes, message: Exit) -> Ejected:
     if state.turns:
         changes.write(Drop(turns_key(state.channel_id)))
     changes.turns.clear()
-    changes.turns_gone.clear()
+    changes.turns_gone = ()
     state.turns = {}
     changes.full()
     changes.effect(WakeWaiters())
@@ -145,11 +145,12 @@ def wipe(changes: Changes, message: Wipe) -> None:
         holder = held_by(state.channel_id) if state.active else state.saved or None
         if holder is None or holder.startswith("save:") or holder == held_by(state.channel_id):
             moved = GameMovedError(f"game {game_id} {_AGAIN}", game_id)
-            changes.requires.append(Require(game_key(game_id), "holder", holder, moved))
+            condition = Require(game_key(game_id), "holder", holder, moved)
+            changes.requires = (*changes.requires, condition)
             changes.write(PatchHash(INDEX_KEY, {}, (game_id,)), Drop(game_key(game_id)))
     changes.write(*(Drop(key) for key in channel_keys(state.channel_id)))
     changes.turns.clear()
-    changes.turns_gone.clear()
+    changes.turns_gone = ()
     changes.forms = False
     state.become(SessionState(state.channel_id))
     changes.effect(Cancel(WORK))
@@ -175,10 +176,11 @@ def _boot(changes: Changes, message: Boot) -> Booted:
     exists = _exists(state, game_id)
     if state.game_id and not state.active:
         _keep_last_game(changes, message.nonce)
-    changes.requires += [
+    changes.requires = (
+        *changes.requires,
         Require(game_key(game_id), "holder", None, exists),
         Require(INDEX_KEY, game_id, None, exists),
-    ]
+    )
     _clear_channel(changes)
     state.become(
         SessionState(
@@ -236,7 +238,7 @@ def _clear_channel(changes: Changes) -> None:
     if state.turns or changes.turns:
         changes.write(Drop(turns_key(state.channel_id)))
     changes.turns.clear()
-    changes.turns_gone.clear()
+    changes.turns_gone = ()
     changes.write(Drop(journal_key(state.channel_id)))
 
 
@@ -272,9 +274,8 @@ def _find(changes: Changes, message: Load) -> tuple[SessionState, str | None]:
         fields = hash_of(message.game, "")
         return saved_state(fields, state.channel_id, game_id, changes.now), holder
     except CodecError as error:
-        changes.quarantined.append(
-            Quarantined.whole(game_key(game_id), message.game, printable(str(error)))
-        )
+        copy = Quarantined.whole(game_key(game_id), message.game, printable(str(error)))
+        changes.quarantined = (*changes.quarantined, copy)
         raise SessionQuarantinedError(
             f"the save of game {game_id} at {game_key(game_id)!r} can't be read, so channel "
             f"{state.channel_id!r} can't load it: {error}"
@@ -299,7 +300,7 @@ def _find_old(changes: Changes, message: Load) -> SessionState:
     try:
         found = read_channel(message.channel_id, message.channel, changes.now, changes.rules)
     except UnusableError as error:
-        changes.quarantined += error.copies
+        changes.quarantined = (*changes.quarantined, *error.copies)
         raise SessionQuarantinedError(
             f"channel {channel_id!r}, where game {game_id} was played, can't be read: {error}"
         ) from error

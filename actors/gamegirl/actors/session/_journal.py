@@ -66,7 +66,14 @@ def answer_field(user_id: str, press_id: str, answer: Pressed) -> tuple[str, byt
 
 def choice_bytes(user_id: str, text: str) -> int:
     """What a choice takes in a record."""
-    return _text_bytes(user_id) + _text_bytes(text) + _CHOICE_BYTES
+    return text_bytes(user_id) + text_bytes(text) + _CHOICE_BYTES
+
+
+def text_bytes(text: str) -> int:
+    """What a text takes in JSON, without its quotes."""
+    if text.isascii() and text.isprintable():
+        return len(text) + text.count('"') + text.count("\\")
+    return len(encode_json(text)) - 2
 
 
 def whole_journal(state: SessionState) -> Write:
@@ -125,12 +132,6 @@ def apply_turns(state: SessionState, fields: Mapping[str, str]) -> None:
         number = name.removeprefix("a:")
         if not (number.isdecimal() and int(number) in state.turns):
             raise fault(f"turns.{name!a}", "unknown field")
-
-
-def _text_bytes(text: str) -> int:
-    if text.isascii() and text.isprintable():
-        return len(text) + text.count('"') + text.count("\\")
-    return len(encode_json(text)) - 2
 
 
 @attrs.define

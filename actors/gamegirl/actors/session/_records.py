@@ -170,7 +170,7 @@ def _record(changes: Changes, kept: KeptTurn, narrative: str) -> TurnRecord:
     for other in done[: len(done) + 1 - _ANSWERED_TURNS]:
         del state.turns[other.turn.turn]
         gone.append(str(other.turn.turn))
-    changes.turns_gone += gone
+    changes.turns_gone = (*changes.turns_gone, *gone)
     if state.awaited == turn.turn:
         state.awaited = None
     return entry

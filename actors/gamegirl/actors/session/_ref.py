@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -276,8 +276,8 @@ class SessionRef:
             # was booted here in this moment is.
             await self._ask(messages.Wipe(getattr(error, "game_id", None)))
 
-    async def _ask(self, message: object) -> Any:
-        return await self._host.ask(KIND, self.channel_id, message)
+    def _ask(self, message: object) -> Coroutine[Any, Any, Any]:
+        return self._host.ask(KIND, self.channel_id, message)
 
     def _user(self, user_id: Any) -> str:
         return id_of(user_id, "user id", self.channel_id)

@@ -41,6 +41,7 @@ from gamegirl.actors.session._journal import (
     join_field,
     press_field,
     refresh,
+    text_bytes,
     turn_field,
     window_field,
 )
@@ -102,9 +103,10 @@ def press(changes: Changes, message: Press) -> Pressed:
     if player is None:
         _require_room(changes)
     before = state.choices.get(user_id)
-    size = state.choices_bytes + choice_bytes(user_id, message.choice)
-    if before is not None:
-        size -= choice_bytes(user_id, before.text)
+    if before is None:
+        size = state.choices_bytes + choice_bytes(user_id, message.choice)
+    else:
+        size = state.choices_bytes + text_bytes(message.choice) - text_bytes(before.text)
     _require_record_room(changes, size)
     if press_id is not None and len(state.answers.get(user_id, ())) >= rules.press_ids_max:
         raise LimitError(

@@ -19,6 +19,7 @@ from gamegirl.actors import (
 )
 from gamegirl.supervisor.stores import _typed
 from gamegirl.supervisor.stores._protocol import (
+    FENCE_PREFIX,
     KEEP_DUE,
     ActorKey,
     BadType,
@@ -47,19 +48,20 @@ def commit_arguments(commit: Commit, keys: list[Argument], arguments: list[Argum
     Raises:
         TypeError, ValueError, AttributeError: It can't be encoded; nothing was added.
     """
-    if problem := _typed.due_problem(commit.due):
-        raise ValueError(problem)
-    actor, revision = commit.actor, commit.revision
-    own_keys: list[Argument] = [_typed.key_bytes(actor.fence)]
-    if commit.due is None:
-        due = b"-"
-    elif commit.due == KEEP_DUE:
+    revision = commit.revision
+    if commit.due == KEEP_DUE:
         due = b""
+    elif commit.due is None:
+        due = b"-"
+    elif problem := _typed.due_problem(commit.due):
+        raise ValueError(problem)
     else:
         due = repr(float(commit.due)).encode()
+    member = commit.actor.member.encode()
+    own_keys: list[Argument] = [FENCE_PREFIX + member]
     own: list[Argument] = [
         b"",
-        actor.member.encode(),
+        member,
         commit.owner.encode(),
         b"%d" % (revision - 1),
         b"%d" % revision,
@@ -83,12 +85,12 @@ def commit_arguments(commit: Commit, keys: list[Argument], arguments: list[Argum
 
 
 def _write_arguments(write: Write, to: list[Argument]) -> None:
+    if type(write) is PatchHash:  # As nearly all are.
+        to += (b"P", b"%d" % (2 * len(write.fields)), b"%d" % len(write.remove))
+        _add_fields(write.fields, to)
+        to += [_typed.value_bytes(name) for name in write.remove]
+        return
     match write:
-        case PatchHash():
-            removed = [_typed.value_bytes(name) for name in write.remove]
-            to += (b"P", b"%d" % (2 * len(write.fields)), b"%d" % len(removed))
-            _add_fields(write.fields, to)
-            to += removed
         case PutText():
             to += (b"T", _typed.value_bytes(write.text))
         case PutHash():

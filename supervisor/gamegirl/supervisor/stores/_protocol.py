@@ -23,6 +23,8 @@ import attrs
 from gamegirl.actors import Require, Stored, Write
 from gamegirl.codec import escape_id, unescape_id
 
+FENCE_PREFIX = b"gg:fence:"
+
 
 @attrs.frozen
 class ActorKey:
@@ -45,7 +47,7 @@ class ActorKey:
     @property
     def fence(self) -> str:
         """The key of its fence."""
-        return f"gg:fence:{self.member}"
+        return FENCE_PREFIX.decode() + self.member
 
 
 @attrs.frozen

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import redis
 from anyio import CancelScope, CapacityLimiter, to_thread
+from hiredis import pack_command
 from redis.exceptions import NoScriptError, ResponseError
 
 from gamegirl.actors import Fate, Stored, StoreUnavailableError
@@ -361,7 +362,7 @@ class RedisStore:
             sent = 0
             for command in commands:
                 # One after the other, so that the server works while the next one is made.
-                connection.send_packed_command(connection.pack_command(*command))
+                connection.send_packed_command((pack_command(command),))
                 sent += 1
             answers: list[Any] = []
             for _ in range(sent):

@@ -117,6 +117,8 @@ def key_name(key: bytes) -> str:
 
 def value_bytes(value: Value) -> bytes:
     """The value as it is stored."""
+    if type(value) is bytes:
+        return value
     return bytes(value) if isinstance(value, bytes | bytearray) else value.encode()
 
 
