@@ -62,20 +62,36 @@ class Contestant:
 
 @attrs.frozen
 class Goal:
-    """Ours shall be so many times as fast as a peer.
+    """What a figure of ours shall be: so many times a peer's, or so much by itself.
+
+    A goal without a bound is there to be seen: it shows the ratio, and can't be missed.
 
     Attributes:
-        against: The peer's name.
-        at_least: The ratio.
-        on_trio: The ratio there, if another.
+        against: The peer's name; empty: the bound is a value, whoever else competes.
+        at_least: The lowest ratio or value that will do.
+        on_trio: The same there, if another.
+        at_most: The highest one.
+        figure: The name of the figure; empty: the workload's.
+        unit: Its unit, if it has one of its own.
     """
 
-    against: str
-    at_least: float
+    against: str = ""
+    at_least: float | None = None
     on_trio: float | None = None
+    at_most: float | None = None
+    figure: str = ""
+    unit: str = ""
 
-    def on(self, host: str) -> float:
+    def lowest(self, host: str) -> float | None:
+        """The lowest ratio or value that will do on this host."""
         return self.on_trio if host == TRIO and self.on_trio is not None else self.at_least
+
+    def met(self, value: float, host: str) -> bool | None:
+        """Whether that will do; None: anything will."""
+        lowest, highest = self.lowest(host), self.at_most
+        if lowest is None and highest is None:
+            return None
+        return (lowest is None or value >= lowest) and (highest is None or value <= highest)
 
 
 @attrs.frozen
@@ -84,10 +100,16 @@ class Variant:
 
     Attributes:
         aof: `no` or `everysec`: it needs a Redis with such an append-only file; empty: it doesn't.
+        figure: What is compared in this one, if another figure than the workload's.
+        unit: Its unit.
+        goals: Those of this one alone.
     """
 
     name: str
     aof: str = ""
+    figure: str = ""
+    unit: str = ""
+    goals: Sequence[Goal] = ()
 
 
 @attrs.frozen
@@ -95,8 +117,9 @@ class Workload:
     """Something to do, and who does it; the first contestant is ours.
 
     Attributes:
-        figure: The name of the figure that is compared; more of it is better.
+        figure: The name of the figure that is compared.
         unit: Its unit.
+        goals: Those of all variants.
         details: The names of other figures worth showing.
     """
 

@@ -48,7 +48,7 @@ class Row:
 
 
 def rows(contest: Contest) -> Iterator[Row]:
-    """Each of our hosts against each peer of a goal."""
+    """Each of our hosts next to each goal."""
     workload = contest.workload
     ours = workload.contestants[0]
     for host in ours.hosts:
@@ -58,21 +58,24 @@ def rows(contest: Contest) -> Iterator[Row]:
             reason = contest.missing.get(Entrant(ours.name, host), "not run")
             yield Row(title, host, f"missing: {reason}", "", "", "", "–")
             continue
-        figure = f"{_spread(own, workload.figure)} {workload.unit}"
-        for goal in workload.goals:
-            yield _row(contest, title, host, figure, own, goal)
+        for goal in (*contest.variant.goals, *workload.goals):
+            yield _row(contest, title, host, own, goal)
 
 
-def _row(
-    contest: Contest, title: str, host: str, figure: str, own: Sequence[Sample], goal: Goal
-) -> Row:
-    name = contest.workload.figure
-    wanted = goal.on(host)
+def _row(contest: Contest, title: str, host: str, own: Sequence[Sample], goal: Goal) -> Row:
+    name, unit = _figure(contest)
+    name, unit = goal.figure or name, goal.unit or unit
+    figure = f"{_spread(own, name)} {unit}"
+    if not goal.against:
+        value = median(sample[name] for sample in own)
+        return Row(
+            title, host, figure, "–", "–", _bound(goal, host, f" {unit}"), _met(goal, value, host)
+        )
     entrant = _opponent(contest, goal.against, host)
     theirs = contest.samples.get(entrant)
     if theirs is None:
         reason = contest.missing.get(entrant, "not run")
-        return Row(title, host, figure, f"{goal.against}: {reason}", "–", f"≥ {wanted:g}×", "–")
+        return Row(title, host, figure, f"{goal.against}: {reason}", "–", _bound(goal, host), "–")
     # Within each round: what else the machine did then, it did to both.
     ratios = [mine[name] / their[name] for mine, their in zip(own, theirs, strict=True)]
     where = "" if entrant.host in (host, OWN) else f" ({entrant.host})"
@@ -82,9 +85,25 @@ def _row(
         figure,
         f"{goal.against}{where}: {_spread(theirs, name)}",
         f"{median(ratios):.2f}× [{min(ratios):.2f}–{max(ratios):.2f}]",
-        f"≥ {wanted:g}×",
-        "yes" if median(ratios) >= wanted else "no",
+        _bound(goal, host),
+        _met(goal, median(ratios), host),
     )
+
+
+def _bound(goal: Goal, host: str, unit: str = "×") -> str:
+    bounds = (("≥", goal.lowest(host)), ("≤", goal.at_most))
+    return (
+        ", ".join(f"{sign} {bound:,g}{unit}" for sign, bound in bounds if bound is not None) or "–"
+    )
+
+
+def _met(goal: Goal, value: float, host: str) -> str:
+    return {True: "yes", False: "no", None: "–"}[goal.met(value, host)]
+
+
+def _figure(contest: Contest) -> tuple[str, str]:
+    variant, workload = contest.variant, contest.workload
+    return variant.figure or workload.figure, variant.unit or workload.unit
 
 
 def _opponent(contest: Contest, name: str, host: str) -> Entrant:
@@ -104,17 +123,18 @@ def _number(value: float) -> str:
 def details(contest: Contest) -> Iterator[tuple[str, ...]]:
     """Every contestant with the medians of all its figures."""
     workload = contest.workload
+    figure, unit = _figure(contest)
     for entrant, samples in contest.samples.items():
         others = [
             f"{name} {_number(median(sample[name] for sample in samples))}"
             for name in workload.details
-            if name in samples[0]
+            if name in samples[0] and name != figure
         ]
         yield (
             f"{workload.name} {contest.variant.name}",
             entrant.name,
             entrant.host,
-            f"{_spread(samples, workload.figure)} {workload.unit}",
+            f"{_spread(samples, figure)} {unit}",
             ", ".join(others),
         )
 
@@ -191,6 +211,8 @@ def write(contests: Sequence[Contest], rounds: int, seconds: float, path: Path) 
         f"Written by `make bench`: not to be edited. A figure is the median of {rounds} rounds",
         "[lowest–highest], in which all contestants take turns; a ratio is the median of the",
         "ratios within each round. Figures belong to the machine below; ratios travel better.",
+        "Once set up, every contestant that runs in Python collects its garbage and freezes what is",
+        "left (`gc.freeze`); its collector stays on.",
         "",
         line(_HEAD),
         line(["---"] * len(_HEAD)),
