@@ -1,7 +1,8 @@
-"""The peer of W2: one lock a session, and after each press four writes, one after the other.
+"""The peer of W2 and W3: one lock a session, and after each press four writes, one after the other.
 
 This is how the replaced class saved, with all that can be done for it from outside: connections of
-its own for as many savers side by side as turn out to be best, and no pool in between.
+its own for as many savers side by side as turn out to be best, and no pool in between. A close is
+saved like a press; before a record's four writes come its RPUSH and LTRIM.
 """
 
 from __future__ import annotations
@@ -23,18 +24,22 @@ from benchmarks._presses import (
     CHANNELS,
     CHOICE,
     PLAYERS,
+    Press,
     channel_name,
     player_id,
     player_name,
     pressing,
 )
+from benchmarks._turns import NARRATIVE, Play, Rota, check_stored, turning
 
 _TTL_SECONDS = 14_400
 _CONNECTIONS = (1, 8, 32, 128)
 _TRIALS = 2
 _TRIAL_SECONDS = 0.25
+_HISTORY = 50
 
-_Save = Callable[["Game"], Awaitable[None]]
+_Save = Callable[["Game", str], Awaitable[None]]
+"""Stores a game, and before it a record if there is one."""
 
 
 class Game:
@@ -44,8 +49,10 @@ class Game:
         self.lock = anyio.Lock(fast_acquire=True)
         self.channel_id = channel_name(channel)
         self.game_id = f"{channel:012x}"
+        self.turn = 0
         self.pending: dict[str, str] = {}
-        self.players = {
+        self.closed: dict[str, str] = {}
+        self.players: dict[str, dict[str, Any]] = {
             player_id(player): {
                 "user_id": player_id(player),
                 "user_name": player_name(player),
@@ -58,16 +65,35 @@ class Game:
         }
 
     def press(self, user_id: str) -> None:
-        self.players[user_id]["last_active"] = time.time()
-        self.players[user_id]["consecutive_skips"] = 0
+        player = self.players[user_id]
+        player["last_active"] = time.time()
+        player["last_active_turn"] = self.turn
+        player["consecutive_skips"] = 0
         self.pending[user_id] = CHOICE
+
+    def close(self) -> None:
+        self.turn += 1
+        self.closed, self.pending = self.pending, {}
+        for user_id, player in self.players.items():
+            if user_id not in self.closed:
+                player["consecutive_skips"] += 1
+
+    def record(self, narrative: str) -> str:
+        """The record, as text."""
+        record = {
+            "turn": self.turn,
+            "choices": self.closed,
+            "narrative_summary": narrative[:500],
+            "timestamp": time.time(),
+        }
+        return json.dumps(record)
 
     def forms(self) -> tuple[str, str, dict[str, str]]:
         """The JSON form, the index entry, the hash form."""
         listed = {
             "game_name": "Neon Catacombs",
             "channel_id": self.channel_id,
-            "turn_number": 0,
+            "turn_number": self.turn,
             "active": True,
             "title_screen_url": "",
         }
@@ -77,7 +103,7 @@ class Game:
             "game_name": "Neon Catacombs",
             "channel_id": self.channel_id,
             "active": "1",
-            "turn_number": "0",
+            "turn_number": str(self.turn),
             "title_screen_url": "",
             "crown_holder": "",
             "players": json.dumps(self.players),
@@ -89,15 +115,48 @@ class Game:
 
 @asynccontextmanager
 async def sequential(site: Site) -> AsyncGenerator[Measure, None]:
-    """Gives the measure with the number of connections that was best in a short trial."""
+    """Presses, with the number of connections that was best in a short trial."""
     games = [Game(channel) for channel in range(CHANNELS)]
+
+    def presses(save: _Save, seconds: float) -> Measure:
+        return pressing(_press(games, save), seconds)
+
+    async with _at_best(site, presses) as measure:
+        yield measure
+
+
+@asynccontextmanager
+async def sequential_turns(site: Site) -> AsyncGenerator[Measure, None]:
+    """Whole turns, with the number of connections that was best in a short trial."""
+    games = [Game(channel) for channel in range(CHANNELS)]
+    rota = Rota()
+    async with _saver(site, max(_CONNECTIONS)) as save:
+        await rota.spread(_play(games, save))
+
+    def turns(save: _Save, seconds: float) -> Measure:
+        return turning(rota, _play(games, save), seconds)
+
+    async with _at_best(site, turns) as measure:
+
+        async def checked() -> Sample:
+            sample = await measure()
+            await anyio.to_thread.run_sync(check_stored, site.redis, rota)
+            return sample
+
+        yield checked
+
+
+@asynccontextmanager
+async def _at_best(
+    site: Site, make: Callable[[_Save, float], Measure]
+) -> AsyncGenerator[Measure, None]:
     best: tuple[float, int] = (0.0, 1)
     for connections in _CONNECTIONS * _TRIALS:
         async with _saver(site, connections) as save:
-            sample = await pressing(_press(games, save), _TRIAL_SECONDS)()
+            sample = await make(save, _TRIAL_SECONDS)()
         best = max(best, (sample["per_second"], connections))
     async with _saver(site, best[1]) as save:
-        measure = pressing(_press(games, save), site.round_seconds)
+        measure = make(save, site.round_seconds)
 
         async def with_connections() -> Sample:
             return {**await measure(), "connections": float(best[1])}
@@ -105,14 +164,29 @@ async def sequential(site: Site) -> AsyncGenerator[Measure, None]:
         yield with_connections
 
 
-def _press(games: Sequence[Game], save: _Save) -> Callable[[int, int], Awaitable[None]]:
+def _press(games: Sequence[Game], save: _Save) -> Press:
     async def press(channel: int, player: int) -> None:
         game = games[channel]
         async with game.lock:
             game.press(player_id(player))
-            await save(game)
+            await save(game, "")
 
     return press
+
+
+def _play(games: Sequence[Game], save: _Save) -> Play:
+    async def close(channel: int) -> None:
+        game = games[channel]
+        async with game.lock:
+            game.close()
+            await save(game, "")
+
+    async def record(channel: int) -> None:
+        game = games[channel]
+        async with game.lock:
+            await save(game, game.record(NARRATIVE))
+
+    return Play(_press(games, save), close, record)
 
 
 @asynccontextmanager
@@ -134,10 +208,14 @@ async def _native(url: str, connections: int) -> AsyncGenerator[_Save, None]:
             )
             free.append(await stack.enter_async_context(client))
 
-        async def save(game: Game) -> None:
+        async def save(game: Game, record: str) -> None:
             async with limiter:
                 client = free.pop()
                 try:
+                    if record:
+                        history = f"game:session:{game.channel_id}:history"
+                        await client.rpush(history, record)
+                        await client.ltrim(history, -_HISTORY, -1)
                     text, entry, fields = game.forms()
                     key = f"sg:game_session:{game.channel_id}"
                     await client.set(f"game:session:{game.channel_id}", text)
@@ -162,7 +240,11 @@ async def _threaded(url: str, connections: int) -> AsyncGenerator[_Save, None]:
             )
             free.append(stack.enter_context(client))
 
-        def write(client: Any, game: Game) -> None:
+        def write(client: Any, game: Game, record: str) -> None:
+            if record:
+                history = f"game:session:{game.channel_id}:history"
+                client.rpush(history, record)
+                client.ltrim(history, -_HISTORY, -1)
             text, entry, fields = game.forms()
             key = f"sg:game_session:{game.channel_id}"
             client.set(f"game:session:{game.channel_id}", text)
@@ -170,14 +252,14 @@ async def _threaded(url: str, connections: int) -> AsyncGenerator[_Save, None]:
             client.hset(key, mapping=fields)
             client.expire(key, _TTL_SECONDS)
 
-        def save_in_thread(game: Game) -> None:
+        def save_in_thread(game: Game, record: str) -> None:
             client = free.pop()
             try:
-                write(client, game)
+                write(client, game, record)
             finally:
                 free.append(client)
 
-        async def save(game: Game) -> None:
-            await anyio.to_thread.run_sync(save_in_thread, game, limiter=limiter)
+        async def save(game: Game, record: str) -> None:
+            await anyio.to_thread.run_sync(save_in_thread, game, record, limiter=limiter)
 
         yield save

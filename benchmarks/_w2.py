@@ -6,12 +6,12 @@ round is over. Windows open and close in W3.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import anyio
 
+from benchmarks._booting import boot_all
 from benchmarks._contest import (
     ASYNCIO,
     OWN,
@@ -27,7 +27,6 @@ from benchmarks._contest import (
 )
 from benchmarks._limit import limit, no_redis_benchmark
 from benchmarks._presses import (
-    CHANNELS,
     CHOICE,
     PLAYERS,
     channel_name,
@@ -40,8 +39,6 @@ from benchmarks._servers import script_calls
 from gamegirl.supervisor import Settings, Supervisor
 
 _LOOPS = (ASYNCIO, UVLOOP, TRIO)
-_BOOTING = 500
-"""So many channels are got ready side by side."""
 
 
 @asynccontextmanager
@@ -52,19 +49,7 @@ async def _gamegirl(site: Site) -> AsyncGenerator[Measure, None]:
             session = supervisor.session(channel_name(channel))
             await session.press(player_id(player), player_name(player), CHOICE)
 
-        async def make_ready(channels: range) -> None:
-            for channel in channels:
-                await supervisor.session(channel_name(channel)).boot("Neon Catacombs")
-                async with anyio.create_task_group() as tasks:
-                    for player in range(PLAYERS):
-                        tasks.start_soon(press, channel, player)
-
-        gc.disable()  # It takes half of the set-up, and has nothing to find.
-        async with anyio.create_task_group() as tasks:
-            for first in range(_BOOTING):
-                tasks.start_soon(make_ready, range(first, CHANNELS, _BOOTING))
-        gc.enable()
-        gc.collect()
+        await boot_all(supervisor, PLAYERS, press)
         measure = pressing(press, site.round_seconds)
 
         async def with_calls() -> Sample:

@@ -1,0 +1,143 @@
+"""Rounds of whole turns: 1,000 callers, 10,000 channels; four presses, a close, a record.
+
+A caller does one step after the other, each once the one before it is stored: pressing side by side
+would spare us commits. A round may end in the middle of turns, and the next one goes on from there.
+So that every round has as many of each step, the callers are spread over the turn before the first
+one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import Any
+
+import anyio
+import attrs
+import redis
+
+from benchmarks._contest import Measure, Sample
+from benchmarks._presses import CALLERS, CHANNELS, PLAYERS, Press, channel_name
+
+NARRATIVE = (
+    "The door opens on a corridor of humming neon. Somewhere below, a generator coughs and dies; "
+    "the light turns red, and the four of you hear the lift come up, slowly, floor by floor."
+)
+_STEPS = PLAYERS + 2
+_PORTION = 1000
+_HISTORY = 50
+
+
+@attrs.frozen
+class Play:
+    """What a caller does in a channel; each returns when it is stored."""
+
+    press: Press
+    close: Callable[[int], Awaitable[object]]
+    record: Callable[[int], Awaitable[object]]
+
+
+@attrs.define
+class Rota:
+    """Where each caller goes on, and what it was told to be stored.
+
+    Attributes:
+        steps: By caller, so many are done.
+        closed: By channel.
+        recorded: By channel.
+    """
+
+    steps: list[int] = attrs.field(factory=lambda: [0] * CALLERS)
+    closed: list[int] = attrs.field(factory=lambda: [0] * CHANNELS)
+    recorded: list[int] = attrs.field(factory=lambda: [0] * CHANNELS)
+
+    async def spread(self, play: Play) -> None:
+        """Let the callers do none to all but one of the steps of their first turn."""
+
+        async def call(caller: int) -> None:
+            for _ in range(caller % _STEPS):
+                await self.step(play, caller)
+
+        async with anyio.create_task_group() as tasks:
+            for caller in range(CALLERS):
+                tasks.start_soon(call, caller)
+
+    async def step(self, play: Play, caller: int) -> None:
+        """Do the caller's next step, in its own ten channels in turn."""
+        turn, step = divmod(self.steps[caller], _STEPS)
+        channel = caller + CALLERS * (turn % (CHANNELS // CALLERS))
+        if step < PLAYERS:
+            await play.press(channel, step)
+        elif step == PLAYERS:
+            await play.close(channel)
+            self.closed[channel] += 1
+        else:
+            await play.record(channel)
+            self.recorded[channel] += 1
+        self.steps[caller] += 1
+
+
+def turning(rota: Rota, play: Play, seconds: float) -> Measure:
+    """A measure in which every caller goes on with its turns."""
+
+    async def measure() -> Sample:
+        latencies: list[float] = []
+        recorded = sum(rota.recorded)
+
+        async def call(caller: int) -> None:
+            before = perf_counter()
+            while before < deadline:
+                await rota.step(play, caller)
+                now = perf_counter()
+                latencies.append(now - before)
+                before = now
+
+        started = perf_counter()
+        deadline = started + seconds
+        async with anyio.create_task_group() as tasks:
+            for caller in range(CALLERS):
+                tasks.start_soon(call, caller)
+        took = perf_counter() - started
+        latencies.sort()
+        turns = sum(rota.recorded) - recorded
+        return {
+            "per_second": turns / took,
+            "turns": float(turns),
+            "step_p50_ms": latencies[len(latencies) // 2] * 1000,
+            "step_p99_ms": latencies[len(latencies) * 99 // 100] * 1000,
+        }
+
+    return measure
+
+
+def check_stored(url: str, rota: Rota) -> None:
+    """Whether the store holds every turn that was told to be closed or recorded.
+
+    Raises:
+        ValueError: It doesn't.
+    """
+    played = [channel for channel in range(CHANNELS) if rota.closed[channel]]
+    client: Any = redis.Redis.from_url(url)  # pyright: ignore[reportUnknownMemberType]
+    with client:
+        for first in range(0, len(played), _PORTION):
+            portion = played[first : first + _PORTION]
+            pipeline = client.pipeline(transaction=False)
+            for channel in portion:
+                key = f"game:session:{channel_name(channel)}"
+                pipeline.get(key).llen(f"{key}:history").lindex(f"{key}:history", -1)
+            answers = pipeline.execute()
+            for place, channel in enumerate(portion):
+                _check(channel, rota, *answers[3 * place : 3 * place + 3])
+
+
+def _check(channel: int, rota: Rota, form: bytes, records: int, latest: bytes | None) -> None:
+    closed, recorded = rota.closed[channel], rota.recorded[channel]
+    if (turn := json.loads(form)["turn_number"]) != closed:
+        raise ValueError(f"{channel_name(channel)} is stored at turn {turn}, not {closed}")
+    if records != min(recorded, _HISTORY):
+        raise ValueError(f"{channel_name(channel)} has {records} records stored, not {recorded}")
+    if latest is not None:
+        record = json.loads(latest)
+        if len(record["choices"]) != PLAYERS or record["narrative_summary"] != NARRATIVE:
+            raise ValueError(f"{channel_name(channel)}: its latest record is {record}")

@@ -1,0 +1,89 @@
+"""W3: whole turns of four presses, a close and a record, on a real Redis.
+
+1,000 callers play in 10,000 live channels of four players, each in its own ten. Every answer means
+that the step is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from benchmarks._booting import boot_all
+from benchmarks._contest import (
+    ASYNCIO,
+    TRIO,
+    UVLOOP,
+    Contestant,
+    Goal,
+    Measure,
+    Sample,
+    Site,
+    Variant,
+    Workload,
+)
+from benchmarks._presses import CHOICE, PLAYERS, channel_name, player_id, player_name
+from benchmarks._sequential import sequential_turns
+from benchmarks._servers import script_calls
+from benchmarks._turns import NARRATIVE, Play, Rota, check_stored, turning
+from gamegirl.actors import ClosedTurn
+from gamegirl.supervisor import Settings, Supervisor
+
+_LOOPS = (ASYNCIO, UVLOOP, TRIO)
+_PEER = "a lock and 26 sequential commands"
+"""Four writes for each of the presses and the close, six for the record."""
+
+
+@asynccontextmanager
+async def _gamegirl(site: Site) -> AsyncGenerator[Measure, None]:
+    async with Supervisor(site.redis, settings=Settings(window_seconds=3600.0)) as supervisor:
+        closed: dict[int, ClosedTurn] = {}
+
+        async def join(channel: int, player: int) -> None:
+            session = supervisor.session(channel_name(channel))
+            await session.join(player_id(player), player_name(player))
+
+        async def press(channel: int, player: int) -> None:
+            session = supervisor.session(channel_name(channel))
+            await session.press(player_id(player), player_name(player), CHOICE)
+
+        async def close(channel: int) -> None:
+            turn = await supervisor.session(channel_name(channel)).close_window()
+            assert turn is not None
+            closed[channel] = turn
+
+        async def record(channel: int) -> None:
+            await supervisor.session(channel_name(channel)).record(closed.pop(channel), NARRATIVE)
+
+        await boot_all(supervisor, PLAYERS, join)
+        play = Play(press, close, record)
+        rota = Rota()
+        await rota.spread(play)
+        measure = turning(rota, play, site.round_seconds)
+
+        async def checked() -> Sample:
+            before = await anyio.to_thread.run_sync(script_calls, site.redis)
+            sample = await measure()
+            calls = await anyio.to_thread.run_sync(script_calls, site.redis) - before
+            await anyio.to_thread.run_sync(check_stored, site.redis, rota)
+            return {**sample, "calls_per_turn": calls / sample["turns"]}
+
+        yield checked
+
+
+W3 = Workload(
+    name="W3",
+    promise="whole turns: 4 presses, close, record; 1,000 callers on 10,000 channels",
+    figure="per_second",
+    unit="turns/s",
+    variants=(Variant("AOF off", aof="no"), Variant("AOF everysec", aof="everysec")),
+    contestants=(
+        Contestant("gamegirl", _LOOPS, _gamegirl),
+        Contestant(_PEER, _LOOPS, sequential_turns),
+    ),
+    goals=(Goal(_PEER, 8.0),),
+    round_seconds=1.0,
+    details=("step_p50_ms", "step_p99_ms", "calls_per_turn", "connections"),
+)
