@@ -17,7 +17,7 @@ from typing import Any
 import redis
 
 _START_SECONDS = 10.0
-_DATABASES = 64
+DATABASES = 64
 
 
 def find_redis_server() -> str | None:
@@ -58,7 +58,7 @@ def redis_server(aof: str) -> Generator[str, None, None]:
             "port": str(port),
             "dir": folder,
             "save": "",
-            "databases": str(_DATABASES),
+            "databases": str(DATABASES),
             "appendonly": "no" if aof == "no" else "yes",
             "appendfsync": "everysec",
             "logfile": str(Path(folder) / "log"),
