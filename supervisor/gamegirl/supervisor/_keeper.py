@@ -28,6 +28,9 @@ _TAKEOVER_SECONDS = 0.005
 _LOOK_SECONDS = 0.03
 """So long after somebody else's window should have closed it is looked whether its owner lives."""
 
+_FRESH_SECONDS = 0.2
+"""So long after it whoever owns the window may still be leaving."""
+
 _DRIFT_SECONDS = 1.0
 """The wall clock may be so far off before the runtime follows it."""
 
@@ -85,8 +88,8 @@ class Keeper:
         now = self._clock.now()
         self._next = self._period
         for position, due in enumerate(await self._store.due(now + horizon)):
-            if due.at > now and due.lease_seconds > 0:
-                # Somebody's window closes soon: look again then, in case nobody's is by then.
+            if due.at > now - _FRESH_SECONDS and due.lease_seconds > 0:
+                # Somebody's window closes about now: look again then, in case nobody's is by then.
                 self._next = min(self._next, max(due.at - now, 0.0) + _LOOK_SECONDS)
             if due.actor.kind in self._engine.roles and due.lease_seconds <= horizon:
                 if due.lease_seconds <= 0:
