@@ -14,7 +14,10 @@ from contextlib import contextmanager
 
 import anyio
 
-_LOOK_SECONDS = 0.004
+_LOOK_SECONDS = 0.001
+_BUSY_SECONDS = 0.02
+"""A loop that was found busy is taken to be so for as long."""
+
 _REST_SECONDS = 0.00002
 """Long enough for a thread to wake up and take the lock."""
 
@@ -41,18 +44,24 @@ class Courtesy:
 
     async def run(self) -> None:
         """Look after the calls until cancelled."""
-        busy = False
+        busy_until = 0.0
         while True:
             if not self._calls:
                 self._wanted = anyio.Event()
                 await self._wanted.wait()
             while self._calls:
-                began, computed = time.perf_counter(), time.thread_time()
-                if busy:
+                if time.perf_counter() < busy_until:
                     _rest(_REST_SECONDS)
-                await anyio.sleep(0.0 if busy else _LOOK_SECONDS)
-                computed = time.thread_time() - computed
-                busy = computed > (time.perf_counter() - began) * _BUSY
+                    await anyio.sleep(0.0)
+                elif await _is_busy():
+                    busy_until = time.perf_counter() + _BUSY_SECONDS
+
+
+async def _is_busy() -> bool:
+    # Without resting: a loop that rests at each of its turns computes for a small part of the time.
+    began, computed = time.perf_counter(), time.thread_time()
+    await anyio.sleep(_LOOK_SECONDS)
+    return time.thread_time() - computed > (time.perf_counter() - began) * _BUSY
 
 
 def _rest(seconds: float) -> None:

@@ -22,11 +22,18 @@ from gamegirl.supervisor.stores import ActorKey, Store
 _RENEWALS = 3
 """The lease is renewed so often before it would run out."""
 
+_AHEAD = 1.75
+"""How far ahead it is looked, in periods: a look that comes late must not miss what is due until
+the next one. Less than two: a lease that is renewed in time has two periods left."""
+
 _TAKEOVER_SECONDS = 0.005
 """So long after a lease has run out a claim is tried: servers round."""
 
 _LOOK_SECONDS = 0.03
 """So long after somebody else's window should have closed it is looked whether its owner lives."""
+
+_FRESH_SECONDS = 0.2
+"""So long after it whoever owns the window may still be leaving."""
 
 _DRIFT_SECONDS = 1.0
 """The wall clock may be so far off before the runtime follows it."""
@@ -81,19 +88,21 @@ class Keeper:
             await anyio.sleep(self._next)
 
     async def _sweep(self) -> None:
-        horizon = 1.25 * self._period
+        horizon = _AHEAD * self._period
         now = self._clock.now()
         self._next = self._period
-        for position, due in enumerate(await self._store.due(now + horizon)):
-            if due.at > now and due.lease_seconds > 0:
-                # Somebody's window closes soon: look again then, in case nobody's is by then.
+        found = await self._store.due(now + horizon)
+        heard = self._clock.now()  # What is left of a lease was looked up before this.
+        for position, due in enumerate(found):
+            if due.at > now - _FRESH_SECONDS and due.lease_seconds > 0:
+                # Somebody's window closes about now: look again then, in case nobody's is by then.
                 self._next = min(self._next, max(due.at - now, 0.0) + _LOOK_SECONDS)
             if due.actor.kind in self._engine.roles and due.lease_seconds <= horizon:
                 if due.lease_seconds <= 0:
                     self._take_over(due.actor, now)
                 else:
                     # Just when the lease runs out, if nobody renews it.
-                    when = now + due.lease_seconds + _TAKEOVER_SECONDS
+                    when = heard + due.lease_seconds + _TAKEOVER_SECONDS
                     self._timers.add(when, self._take_over, due.actor)
             if position % _SLICE == _SLICE - 1:
                 await checkpoint()

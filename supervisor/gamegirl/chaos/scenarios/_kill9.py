@@ -15,10 +15,11 @@ from gamegirl.chaos._workers import CallFailed, Worker, WorkerGone
 from gamegirl.supervisor.stores import ActorKey
 
 _WORKERS = 4
-_CHANNELS = 12
+_CHANNELS = 8
+_THINK_SECONDS = 0.3
 _LATE_SECONDS = 0.1
 _PATIENCE_SECONDS = 5.0
-_KILL_SECONDS = (0.02, 0.45)
+_KILL_SECONDS = (0.02, 0.6)
 
 
 @attrs.define
@@ -59,7 +60,7 @@ class _Kill9:
     async def run(self, rounds: int) -> None:
         bench = self._bench
         await bench.staff(_WORKERS, self._plan)
-        crowd = bench.crowd()
+        crowd = bench.crowd(think_seconds=_THINK_SECONDS)
         channels = [f"loud-{number}" for number in range(_CHANNELS)]
         async with anyio.create_task_group() as load:
             for channel in channels:

@@ -16,7 +16,7 @@ import attrs
 
 from gamegirl.chaos._workers import CallFailed
 from gamegirl.chaos.scenarios._faults import faults_of
-from gamegirl.chaos.scenarios._fuzz import Held
+from gamegirl.chaos.scenarios._fuzz import Held, loaded
 
 CHANNEL = ("json", "history", "hash", "journal", "turns", "meta")
 """The keys of a channel, in the order of `channel_keys`."""
@@ -133,6 +133,16 @@ def judge_served(victim: Victim, aside: Aside) -> list[str]:
     return found
 
 
+def _says(victim: Victim, name: str, value: object) -> bool:
+    """Whether the damaged form can be read so: it has this value, or none of that name."""
+    held: Any = victim.before[victim.place]
+    if isinstance(held, bytes):
+        form: Any = loaded(held)
+    else:
+        form = {_shown(key): _shown(text) for key, text in held.items()}
+    return isinstance(form, dict) and (name not in form or str(cast(Any, form)[name]) == str(value))
+
+
 def _same(
     victim: Victim,
     state: Any,
@@ -155,7 +165,7 @@ def _same(
     found = [
         f"its {name} is {given[name]!r:.80}, was {truth[name]!r:.80}"
         for name in names
-        if given[name] != truth[name]
+        if given[name] != truth[name] and not (others and _says(victim, name, given[name]))
     ]
     if not victim.old and not others:
         turns = [[turn["turn"] for turn in one["closed_turns"]] for one in (given, truth)]
