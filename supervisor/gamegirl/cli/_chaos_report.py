@@ -54,7 +54,7 @@ def _head(order: Order, results: Sequence[Result]) -> Iterator[str]:
     yield "| | |"
     yield "|---|---|"
     yield f"| machine | {platform.machine()}, {os.cpu_count()} cores, {_memory()} GiB |"
-    yield f"| system | {platform.system()} {platform.release()} |"
+    yield f"| system | {platform.system()} |"
     yield f"| Python | {platform.python_version()} |"
     yield f"| redis-server | {_redis_version()} |"
     for name in _PACKAGES:
