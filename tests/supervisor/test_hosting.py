@@ -15,6 +15,7 @@ import anyio.to_thread
 import pytest
 
 from gamegirl.actors import (
+    ActorCrashedError,
     Fate,
     InvalidIdError,
     InvalidInputError,
@@ -23,6 +24,7 @@ from gamegirl.actors import (
     WrongThreadError,
 )
 from gamegirl.actors.session import GameBooted
+from gamegirl.actors.session._messages import Join
 from gamegirl.supervisor import (
     Clock,
     ClockMoved,
@@ -131,6 +133,18 @@ async def test_another_thread_is_refused_and_a_portal_serves_it() -> None:
         await anyio.to_thread.run_sync(elsewhere)
         assert len(refused) == 1
         assert (await session.state()).game_name == "From a thread"
+
+
+async def test_a_message_whose_content_no_session_can_store_leaves_no_trace() -> None:
+    """What a rule finds it can't encode, half-way through, is a crash: memory is loaded anew."""
+    async with Supervisor("memory://") as supervisor:
+        session, actor = supervisor.session("c"), supervisor.actor("session", "c")
+        await session.boot("G")
+        half_a_pair = "\ud800"
+        with pytest.raises(ActorCrashedError):
+            await actor.ask(Join("1", half_a_pair))
+        assert await session.roster() == ()
+        assert supervisor.statistics().restarts == 1
 
 
 async def test_a_message_that_no_session_knows_is_refused_and_harms_nothing() -> None:

@@ -57,10 +57,13 @@ async def test_a_busy_loop_rests_while_the_store_works(monkeypatch: pytest.Monke
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(compute)
-            assert rests == 0
+            before = rests  # Booting may have been work enough.
+            for _ in range(50):
+                await anyio.lowlevel.checkpoint()
+            assert rests == before
             store.hold()
             tasks.start_soon(session.press, "1", "Ana", "x")
-            await eventually(lambda: rests > 3, seconds=25)
+            await eventually(lambda: rests > before + 3, seconds=25)
             store.let_go()
             await eventually(lambda: supervisor.statistics().unsettled == 0)
             await anyio.lowlevel.checkpoint()
