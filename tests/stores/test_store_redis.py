@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.to_thread
@@ -496,7 +496,7 @@ async def test_after_a_restart_the_living_have_time_to_renew_their_leases(redis_
     await owner.open(Process("p1"), 0.5)
     await other.open(Process("p2"), 0.5)
     await owner.claim([Claim(ACTOR, [], "n")])
-    client: Any = redis.Redis.from_url(redis_url, protocol=2)
+    client: Any = cast(Any, redis.Redis).from_url(redis_url, protocol=2)
     client.delete("gg:lease:p1")
     other._server = b"0"  # pyright: ignore[reportPrivateUsage]  # What a restart looks like.
     (first,) = await other.claim([Claim(ACTOR, [], "n2")])

@@ -67,9 +67,7 @@ def escape_id(value: str) -> str:
         ('a%3Ahistory', '%2A', 'Ana@home')
     """
     try:
-        if (isinstance(value, str) and value.isalnum() and value.isascii()) or _SAFE.fullmatch(
-            value
-        ):
+        if (type(value) is str and value.isalnum() and value.isascii()) or _SAFE.fullmatch(value):
             return value
         return quote(value, safe=_UNSAFE_BUT_QUOTE_KEEPS_IT)
     except UnicodeEncodeError as error:

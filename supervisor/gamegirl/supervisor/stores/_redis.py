@@ -12,11 +12,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
+import hiredis
 import redis
 from anyio import CancelScope, CapacityLimiter, to_thread
-from hiredis import pack_command
 from redis.exceptions import NoScriptError, ResponseError
 
 from gamegirl.actors import Fate, Stored, StoreUnavailableError
@@ -49,6 +49,10 @@ _PORTION = 64
 """Commits, claims or keys a script call: few enough that nobody else waits long for the server."""
 
 _PAGE = 1000
+
+_PACK: Callable[[tuple[Any, ...]], bytes] = cast(Any, hiredis).pack_command
+"""What redis-py calls too, after it has looked at each argument, which here are texts and bytes."""
+
 """Members of the due index a script call, and key names a SCAN."""
 
 _RUN_ID = re.compile(rb"run_id:([0-9a-f]+)")
@@ -362,7 +366,7 @@ class RedisStore:
             sent = 0
             for command in commands:
                 # One after the other, so that the server works while the next one is made.
-                connection.send_packed_command((pack_command(command),))
+                connection.send_packed_command((_PACK(command),))
                 sent += 1
             answers: list[Any] = []
             for _ in range(sent):
