@@ -70,23 +70,23 @@ $(VENV)/.made:
 	touch $@
 
 $(VENV)/.run: $(VENV)/.made requirements/run.txt pyproject.toml
-	$(BIN)/python $(PIP) install --require-hashes -r requirements/run.txt
+	$(BIN)/python $(PIP) install --no-deps --require-hashes -r requirements/run.txt
 	$(BIN)/python $(PIP) install --no-deps --no-build-isolation -e .
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.made requirements/dev.txt pyproject.toml
-	$(BIN)/python $(PIP) install --require-hashes -r requirements/dev.txt
+	$(BIN)/python $(PIP) install --no-deps --require-hashes -r requirements/dev.txt
 	$(BIN)/python $(PIP) install --no-deps --no-build-isolation -e .
 	touch $@ $(VENV)/.run
 
 $(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
-	$(BIN)/python $(PIP) install --require-hashes -r requirements/bench.txt
+	$(BIN)/python $(PIP) install --no-deps --require-hashes -r requirements/bench.txt
 	touch $@
 
 $(WHEEL_VENV)/.made: requirements/dev.txt
 	rm -rf $(WHEEL_VENV)
 	$(PYTHON) -m venv $(WHEEL_VENV)
-	$(WHEEL_VENV)/bin/python $(PIP) install --require-hashes -r requirements/dev.txt
+	$(WHEEL_VENV)/bin/python $(PIP) install --no-deps --require-hashes -r requirements/dev.txt
 	touch $@
 
 $(WHEEL_VENV)/.wheel: $(WHEEL_VENV)/.made pyproject.toml README.md LICENSE $(SOURCES)

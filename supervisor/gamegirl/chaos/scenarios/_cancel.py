@@ -426,11 +426,12 @@ class _Job:
         stream = self.supervisor.events()
         async with anyio.create_task_group() as around:
             around.start_soon(self._listen, stream)
-            around.start_soon(self._bystand)
-            async with anyio.create_task_group() as arenas:
-                for number in range(_ARENAS):
-                    arenas.start_soon(_Arena(self, number).run)
-            self._over = True
+            async with anyio.create_task_group() as bystanders:
+                bystanders.start_soon(self._bystand)
+                async with anyio.create_task_group() as arenas:
+                    for number in range(_ARENAS):
+                        arenas.start_soon(_Arena(self, number).run)
+                self._over = True  # The bystander's last call may still be on its way.
             await self._judge_echoes()
             around.cancel_scope.cancel()
         stream.close()
