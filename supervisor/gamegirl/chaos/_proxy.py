@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, suppress
+import socket
+from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
 
 import anyio
-from anyio.abc import SocketAttribute, SocketStream, TaskGroup, TaskStatus
+from anyio.abc import SocketStream, TaskGroup, TaskStatus
 
 from gamegirl.chaos._errors import BenchError
 
@@ -62,13 +63,19 @@ class Proxy:
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Serve until cancelled."""
-        async with AsyncExitStack() as stack:
-            listener = await stack.enter_async_context(
-                await anyio.create_tcp_listener(local_host="127.0.0.1")
-            )
-            self.port = listener.extra(SocketAttribute.local_port)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            self.port = listener.getsockname()[1]
             task_status.started()
-            await listener.serve(self._pass_on)
+            async with anyio.create_task_group() as tasks:
+                while True:
+                    # Not an accept that waits: asyncio's loses its connection if it is cancelled.
+                    await anyio.wait_readable(listener)
+                    with suppress(OSError), anyio.CancelScope(shield=True):
+                        accepted, _ = listener.accept()
+                        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                        client = await SocketStream.from_socket(accepted)
+                        tasks.start_soon(self._pass_on, client)
 
     async def cut(self) -> None:
         """Cut all connections there are."""
