@@ -46,6 +46,7 @@ async def test_a_busy_loop_rests_while_the_store_works(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(_courtesy, "_rest", rest)
     store = FaultyStore(MemoryStore())
+    store.threaded = True
     async with Supervisor(store, settings=Settings(commit_timeout_seconds=30)) as supervisor:
         session = supervisor.session("c")
         await session.boot("G")

@@ -16,6 +16,7 @@ import attrs
 
 from gamegirl.actors._writes import PutText, Require, Write
 from gamegirl.codec import CodecError, Fault, GameGirlError, JsonCodec, encode_json, escape_id
+from gamegirl.codec._record import record
 
 StateT = TypeVar("StateT")
 
@@ -30,14 +31,14 @@ class WrongType:
     name: str
 
 
-@attrs.frozen
+@record
 class Emit:
     """Tell the observers, once the decision is committed."""
 
     event: object
 
 
-@attrs.frozen
+@record
 class Perform:
     """Do slow work outside, once the decision is committed: `Behaviour.perform(work)`.
 
@@ -55,14 +56,14 @@ class Perform:
     delay_seconds: float = 0.0
 
 
-@attrs.frozen
+@record
 class Cancel:
     """Cancel the work that runs under this key, if any."""
 
     key: str
 
 
-@attrs.frozen
+@record
 class WakeWaiters:
     """Handle the messages that wait for `Later` once more."""
 
@@ -70,7 +71,7 @@ class WakeWaiters:
 Effect: TypeAlias = "Emit | Perform | Cancel | WakeWaiters"
 
 
-@attrs.frozen
+@record
 class Later:
     """A reply that is not ready: `message` is handled again after the next `WakeWaiters`.
 
@@ -102,7 +103,7 @@ class Decision:
     quarantined: Sequence[Quarantined] = ()
 
 
-@attrs.frozen
+@record
 class Woken:
     """The message that the runtime sends when `Behaviour.wake_at` has come."""
 

@@ -6,8 +6,8 @@ they are sent. A mailbox exists while messages wait to be handled or to be settl
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 from gamegirl.actors._errors import MailboxFullError
@@ -34,11 +34,13 @@ class Envelope:
         done: It is answered: `error` or else `reply` is the answer.
         abandoned: Its caller was cancelled.
         signal: Set when it is answered, if somebody waits.
+        deadline: For whoever watches that it is answered in time.
     """
 
     __slots__ = (
         "abandoned",
         "counted",
+        "deadline",
         "done",
         "error",
         "handled",
@@ -64,6 +66,7 @@ class Envelope:
         self.reply: Any = None
         self.error: BaseException | None = None
         self.signal: Signal | None = None
+        self.deadline = 0.0
 
     def answer(self, reply: Any = None, error: BaseException | None = None) -> None:
         """Give the answer, once; a second one is dropped (the first told the caller its fate)."""
@@ -85,7 +88,8 @@ class Mailbox:
     """The bounded queue of one actor and the count of its unsettled messages.
 
     Nearly every mailbox counts one message and goes; what it seldom needs is made when it is needed
-    (an empty deque alone takes 600 bytes).
+    (an empty deque alone takes 600 bytes). So nobody is counted by sender before there are as many
+    messages as one sender may have.
 
     Attributes:
         queue: Not handled yet, in order.
@@ -99,7 +103,7 @@ class Mailbox:
         self.queue: deque[Envelope] | tuple[()] = ()
         self.waiting: list[Envelope] | tuple[()] = ()
         self.unsettled = 0
-        self._by_sender: dict[str, int] | None = None
+        self._by_sender: Counter[str] | None = None
 
     @property
     def empty(self) -> bool:
@@ -135,24 +139,29 @@ class Mailbox:
                 "slow down and send it again"
             )
         sender = envelope.sender
-        by_sender = self._by_sender
-        if sender is not None and by_sender and by_sender.get(sender, 0) >= share:
+        if sender is None or self.unsettled < share:
+            return
+        if self._by_sender is None:
+            self._by_sender = Counter(
+                one.sender for one in self.envelopes() if one.counted and one.sender is not None
+            )
+        if self._by_sender[sender] >= share:
             raise MailboxFullError(
                 f"{name} has {share} unsettled messages of {sender!r} alone, one sender's share of "
                 "the mailbox; wait for their answers and send it again"
             )
 
+    def envelopes(self) -> Iterator[Envelope]:
+        """All messages that may count."""
+        yield from self.queue
+        yield from self.waiting
+
     def count(self, envelope: Envelope) -> None:
         """Take the message into account until it is settled."""
         envelope.counted = True
         self.unsettled += 1
-        sender = envelope.sender
-        if sender is not None:
-            by_sender = self._by_sender
-            if by_sender is None:
-                self._by_sender = {sender: 1}
-            else:
-                by_sender[sender] = by_sender.get(sender, 0) + 1
+        if self._by_sender is not None and envelope.sender is not None:
+            self._by_sender[envelope.sender] += 1
 
     def settle(self, envelope: Envelope) -> None:
         """Take the message out of the account."""
@@ -161,9 +170,7 @@ class Mailbox:
         envelope.counted = False
         self.unsettled -= 1
         sender, by_sender = envelope.sender, self._by_sender
-        if sender is not None and by_sender is not None:
-            left = by_sender[sender] - 1
-            if left:
-                by_sender[sender] = left
-            else:
+        if by_sender is not None and sender is not None:
+            by_sender[sender] -= 1
+            if by_sender[sender] <= 0:
                 del by_sender[sender]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -13,7 +13,7 @@ from gamegirl.actors._behaviour import Stored
 class Host(Protocol):
     """What a reference needs of the supervisor that hosts its actor."""
 
-    async def ask(self, kind: str, actor_id: str, message: object) -> Any:
+    def ask(self, kind: str, actor_id: str, message: object) -> Coroutine[Any, Any, Any]:
         """Enqueue the message; wait for its answer."""
         ...
 
@@ -47,14 +47,14 @@ class ActorRef:
     actor_id: str
     _host: Host = attrs.field(repr=False, eq=False)
 
-    async def ask(self, message: object) -> Any:
-        """Send a message and wait for its answer.
+    def ask(self, message: object) -> Coroutine[Any, Any, Any]:
+        """Send a message and wait for its answer, when this is awaited.
 
         Raises:
             GameGirlError: What the behaviour refused with, or what kept the message from being
                 handled; its `fate` says whether to send it again.
         """
-        return await self._host.ask(self.kind, self.actor_id, message)
+        return self._host.ask(self.kind, self.actor_id, message)  # One coroutine is enough.
 
     def tell(self, message: object) -> None:
         """Send a message without waiting; only what happens before the mailbox is raised."""

@@ -16,11 +16,12 @@ from typing import TypeAlias
 import attrs
 
 from gamegirl.codec import GameGirlError
+from gamegirl.codec._record import record
 
 Value: TypeAlias = "str | bytes"
 
 
-@attrs.frozen
+@record
 class PutText:
     """The key is this text from now on."""
 
@@ -28,7 +29,7 @@ class PutText:
     text: Value
 
 
-@attrs.frozen
+@record
 class PutHash:
     """The key is this hash from now on: fields it had before are gone.
 
@@ -42,7 +43,7 @@ class PutHash:
     ttl_seconds: int | None = None
 
 
-@attrs.frozen
+@record
 class PatchHash:
     """These fields of the hash are set and those removed; all others stay."""
 
@@ -51,7 +52,7 @@ class PatchHash:
     remove: Sequence[str] = ()
 
 
-@attrs.frozen
+@record
 class PutList:
     """The key is this list from now on; empty: the key goes."""
 
@@ -59,7 +60,7 @@ class PutList:
     items: Sequence[Value]
 
 
-@attrs.frozen
+@record
 class AppendList:
     """The items are put at the list's end, of which the last `keep` stay."""
 
@@ -68,7 +69,7 @@ class AppendList:
     keep: int
 
 
-@attrs.frozen
+@record
 class Drop:
     """The key goes, whatever type it has."""
 
@@ -78,7 +79,7 @@ class Drop:
 Write: TypeAlias = "PutText | PutHash | PatchHash | PutList | AppendList | Drop"
 
 
-@attrs.frozen
+@record
 class Require:
     """A condition of the commit: if it doesn't hold, nothing is written and `error` is raised.
 

@@ -45,6 +45,16 @@ class LoadStore:
     def __repr__(self) -> str:
         return repr(self._store)
 
+    @property
+    def portion(self) -> int:
+        """See `Store`."""
+        return self._store.portion
+
+    @property
+    def threaded(self) -> bool:
+        """See `Store`."""
+        return self._store.threaded
+
     async def _pass(self) -> None:
         if self.stalled is not None:
             begin, end = self.stalled

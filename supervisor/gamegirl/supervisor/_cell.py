@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from gamegirl.actors import Behaviour, Effect, Require, Write
 from gamegirl.actors._mailbox import Envelope, Mailbox
 from gamegirl.supervisor.stores import KEEP_DUE, ActorKey, Commit
+
+T = TypeVar("T")
 
 
 class Status(Enum):
@@ -39,6 +41,25 @@ class Status(Enum):
     """It is no longer in the registry."""
 
 
+class _Joined(list[T]):
+    """What several messages have brought, put together by us: nobody else has this list."""
+
+
+def joined(held: Sequence[T], more: Sequence[T]) -> Sequence[T]:
+    """Both, one after the other; what a behaviour has made is left alone.
+
+    Most commits hold the writes and effects of one message, which are kept as they came.
+    """
+    if not held:
+        return more
+    if not more:
+        return held
+    if isinstance(held, _Joined):
+        held.extend(more)
+        return held
+    return _Joined((*held, *more))
+
+
 class PendingCommit:
     """Changes of one actor that are not settled, with all that waits for them.
 
@@ -48,6 +69,8 @@ class PendingCommit:
         effects: Happen once it is committed.
         envelopes: Are answered, or settled if they were answered before, once it is committed.
         due: The actor's entry of the due index.
+        deadline: For whoever watches that it is settled in time.
+        flying: It is at the store right now.
         sealed: Takes no more writes.
         urgent: Somebody waits for it, so it doesn't wait for company.
         release: Gives up ownership.
@@ -57,10 +80,12 @@ class PendingCommit:
     """
 
     __slots__ = (
+        "deadline",
         "doubtful",
         "due",
         "effects",
         "envelopes",
+        "flying",
         "release",
         "requires",
         "sealed",
@@ -71,11 +96,13 @@ class PendingCommit:
     )
 
     def __init__(self) -> None:
-        self.writes: list[Write] = []
+        self.writes: Sequence[Write] = ()
         self.requires: Sequence[Require] = ()
-        self.effects: list[Effect] = []
-        self.envelopes: list[Envelope] = []
+        self.effects: Sequence[Effect] = ()
+        self.envelopes: Sequence[Envelope] = ()
         self.due: float | None = KEEP_DUE
+        self.deadline = 0.0
+        self.flying = False
         self.sealed = False
         self.urgent = False
         self.release = False
@@ -110,7 +137,13 @@ class Backlog(Mailbox):
     @property
     def empty(self) -> bool:
         """Whether the actor is idle."""
-        return not self.commits and super().empty
+        return not (self.commits or self.unsettled or self.queue or self.waiting)
+
+    def envelopes(self) -> Iterator[Envelope]:
+        """All messages that may count."""
+        yield from super().envelopes()
+        for commit in self.commits:
+            yield from commit.envelopes
 
 
 class Cell:

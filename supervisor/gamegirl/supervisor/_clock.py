@@ -16,30 +16,34 @@ class Clock:
     Args:
         monotonic: Seconds that only ever grow.
         wall: Seconds since the epoch.
+
+    Attributes:
+        read: The monotonic clock itself, for durations and for whoever reads it very often.
+        offset: What must be added to what it says to have epoch seconds.
     """
 
-    __slots__ = ("_monotonic", "_offset", "_wall")
+    __slots__ = ("_wall", "offset", "read")
 
     def __init__(
         self,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._monotonic = monotonic
+        self.read = monotonic
         self._wall = wall
-        self._offset = wall() - monotonic()
+        self.offset = wall() - monotonic()
 
     def now(self) -> float:
         """Epoch seconds."""
-        return self._monotonic() + self._offset
+        return self.read() + self.offset
 
     def monotonic(self) -> float:
         """Seconds for durations: `adjust` doesn't move it."""
-        return self._monotonic()
+        return self.read()
 
     def monotonic_at(self, when: float) -> float:
         """What `monotonic` will say at `when`, in epoch seconds."""
-        return when - self._offset
+        return when - self.offset
 
     def drift(self) -> float:
         """How far the wall clock is ahead of this one, in seconds."""
@@ -47,4 +51,4 @@ class Clock:
 
     def adjust(self, seconds: float) -> None:
         """Move on by so many seconds at once."""
-        self._offset += seconds
+        self.offset += seconds

@@ -1,9 +1,10 @@
 """Lets the store's threads have their turn when the loop never rests.
 
-A store's calls run in threads. A loop that always has something to do lets go of the interpreter's
-lock only for the microseconds of a `select` that doesn't wait. The interpreter wakes the waiting
-thread each time, which comes too late each time and starts its patience (`sys.getswitchinterval`)
-anew: a commit of one millisecond takes half a second, and everybody waits for it.
+The calls of some stores run in threads. A loop that always has something to do lets go of the
+interpreter's lock only for the microseconds of a `select` that doesn't wait. The interpreter wakes
+the waiting thread each time, which comes too late each time and starts its patience
+(`sys.getswitchinterval`) anew: a commit of one millisecond takes half a second, and everybody waits
+for it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 import anyio
+
+from gamegirl.supervisor.stores import Store
 
 _LOOK_SECONDS = 0.001
 _BUSY_SECONDS = 0.02
@@ -26,15 +29,19 @@ _BUSY = 0.5
 
 
 class Courtesy:
-    """While a store call is under way, rests a busy loop at each of its turns, very shortly."""
+    """While a store call is in a thread, rests a busy loop at each of its turns, very shortly."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._calls = 0
         self._wanted = anyio.Event()
 
     @contextmanager
     def call(self) -> Generator[None]:
         """A store call is under way."""
+        if not self._store.threaded:
+            yield
+            return
         self._calls += 1
         self._wanted.set()
         try:

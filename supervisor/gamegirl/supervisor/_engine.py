@@ -34,7 +34,7 @@ from gamegirl.actors import (
     Woken,
 )
 from gamegirl.actors._mailbox import Envelope
-from gamegirl.supervisor._cell import Cell, PendingCommit, Status
+from gamegirl.supervisor._cell import Backlog, Cell, PendingCommit, Status, joined
 from gamegirl.supervisor._clock import Clock
 from gamegirl.supervisor._events import EventHub
 from gamegirl.supervisor._lifecycle import Lifecycle
@@ -210,52 +210,52 @@ class Engine:
         Returns:
             The decision, if it changed nothing and nothing has to be waited for.
         """
-        decided = self._decide(cell, message, now)
-        if isinstance(decided, tuple):
-            decision, times = decided
-            quiet = not (decision.writes or decision.effects or decision.requires)
-            if (
-                quiet
-                and not decision.quarantined
-                and times is None
-                and type(decision.reply) is not Later
-            ):
-                return decision
-        envelope = Envelope(message, now, role.behaviour.sender(message))
-        self._see_to(cell, envelope, decided)
-        return envelope
-
-    def handle(self, cell: Cell, envelope: Envelope) -> None:
-        """Have the behaviour decide about a message, and see to what it decided."""
-        self._see_to(cell, envelope, self._decide(cell, envelope.message, envelope.stamp))
-
-    def _decide(
-        self, cell: Cell, message: object, now: float
-    ) -> tuple[Decision, Times | None] | BaseException:
         self.handled += 1
         cell.last_used = now
         try:
             decision = cell.behaviour.handle(cell.state, message, now)
-            if not isinstance(decision, Decision):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(f"handle() returned {decision!r:.100}, expected a Decision")
-            return decision, self.times(cell)
+            if decision.__class__ is not Decision:
+                _check_decision(decision)
+            times = self.times(cell) if role.timed else None
         except BaseException as error:  # noqa: BLE001 - it is reported as a crash
-            return error
+            envelope = Envelope(message, now, role.behaviour.sender(message))
+            self._raised(cell, envelope, error)
+            return envelope
+        if (
+            not (decision.writes or decision.effects or decision.requires or decision.quarantined)
+            and (times is None or (times[0] == cell.wake_at and times[1] == cell.due))
+            and decision.reply.__class__ is not Later
+        ):
+            return decision
+        envelope = Envelope(message, now, role.behaviour.sender(message))
+        self._apply(cell, envelope, decision, times)
+        return envelope
 
-    def _see_to(
-        self,
-        cell: Cell,
-        envelope: Envelope,
-        decided: tuple[Decision, Times | None] | BaseException,
-    ) -> None:
-        if isinstance(decided, BaseException):
-            trace = "".join(traceback.format_exception(decided, limit=-_FRAMES))
-            self.life.crash(cell, envelope.message, decided, trace, envelope)
-            if not isinstance(decided, Exception):
-                raise decided
-            return
+    def handle(self, cell: Cell, envelope: Envelope) -> None:
+        """Have the behaviour decide about a message, and see to what it decided."""
+        self.handled += 1
+        cell.last_used = envelope.stamp
         try:
-            self.apply(cell, envelope, *decided)
+            decision = cell.behaviour.handle(cell.state, envelope.message, envelope.stamp)
+            if decision.__class__ is not Decision:
+                _check_decision(decision)
+            times = self.times(cell)
+        except BaseException as error:  # noqa: BLE001 - it is reported as a crash
+            self._raised(cell, envelope, error)
+        else:
+            self._apply(cell, envelope, decision, times)
+
+    def _raised(self, cell: Cell, envelope: Envelope, error: BaseException) -> None:
+        trace = "".join(traceback.format_exception(error, limit=-_FRAMES))
+        self.life.crash(cell, envelope.message, error, trace, envelope)
+        if not isinstance(error, Exception):
+            raise error
+
+    def _apply(
+        self, cell: Cell, envelope: Envelope, decision: Decision, times: Times | None
+    ) -> None:
+        try:
+            self.apply(cell, envelope, decision, times)
         except BaseException as error:
             # Ours, not the behaviour's: the supervisor is about to break, but no caller hangs.
             envelope.answer(error=error)
@@ -284,35 +284,42 @@ class Engine:
         if decision.quarantined:
             decision = put_aside(cell.key, decision, self.clock.now())
         envelope.handled = True
+        backlog = cell.backlog
         gate: PendingCommit | None = None
         urgent = True
         if decision.writes or decision.requires:
+            if backlog is None:
+                backlog = cell.busy()
             urgent = self._gated or any(type(write) is not PatchHash for write in decision.writes)
-            gate = self._join_commit(cell, decision, urgent=urgent)
-        elif cell.backlog is not None:
-            commits = cell.backlog.commits
+            gate = self._join_commit(cell, backlog, decision, urgent)
+        elif backlog is not None:
+            commits = backlog.commits
             if commits and (self._gated or any(commit.urgent for commit in commits)):
                 gate = commits[-1]
         if times is not None and (times[0] != cell.wake_at or times[1] != cell.due):
             self._rearm(cell, *times)
+            backlog = cell.backlog
         reply = decision.reply
-        if type(reply) is Later and decision.error is None:
+        if reply.__class__ is Later and decision.error is None:
             self._postpone(cell, envelope, reply)
+            backlog = cell.backlog
         else:
             envelope.reply = reply
             envelope.error = decision.error
             if gate is None or not urgent:
                 envelope.finish()
-            if gate is not None:
-                gate.envelopes.append(envelope)
+            if backlog is None:
+                pass
+            elif gate is None:
+                backlog.settle(envelope)
+            else:
+                gate.envelopes = joined(gate.envelopes, (envelope,))
                 if not envelope.counted:
-                    cell.busy().count(envelope)
-            elif cell.backlog is not None:
-                cell.backlog.settle(envelope)
+                    backlog.count(envelope)
         if decision.effects:
-            unsettled = cell.backlog.commits if cell.backlog is not None else ()
-            if unsettled:
-                unsettled[-1].effects.extend(decision.effects)
+            if backlog is not None and backlog.commits:
+                last = backlog.commits[-1]
+                last.effects = joined(last.effects, decision.effects)
             else:
                 self.perform(cell, decision.effects)
         if gate is None:
@@ -333,13 +340,15 @@ class Engine:
         if not envelope.counted:
             backlog.count(envelope)
 
-    def _join_commit(self, cell: Cell, decision: Decision, *, urgent: bool) -> PendingCommit:
-        backlog = cell.busy()
+    def _join_commit(
+        self, cell: Cell, backlog: Backlog, decision: Decision, urgent: bool
+    ) -> PendingCommit:
         commit = backlog.commits[-1] if backlog.commits else None
         if commit is None or commit.sealed or commit.sent is not None or decision.requires:
             commit = self.new_commit(cell)
-        commit.writes.extend(decision.writes)
-        commit.urgent = commit.urgent or urgent
+        commit.writes = joined(commit.writes, decision.writes)
+        if urgent:
+            commit.urgent = True
         if decision.requires:
             commit.requires = decision.requires
             commit.sealed = True
@@ -382,7 +391,7 @@ class Engine:
 
     def perform(self, cell: Cell, effects: Sequence[Effect]) -> None:
         for effect in effects:
-            if isinstance(effect, Emit):
+            if type(effect) is Emit:
                 self.hub.publish(effect.event)
             elif isinstance(effect, Cancel):
                 self.performer.cancel(cell, effect.key)
@@ -468,3 +477,8 @@ class Engine:
             signal = self._changes.pop(cell.key, None)
             if signal is not None:
                 signal.set()
+
+
+def _check_decision(decision: object) -> None:
+    if not isinstance(decision, Decision):
+        raise TypeError(f"handle() returned {decision!r:.100}, expected a Decision")

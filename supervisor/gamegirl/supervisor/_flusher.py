@@ -1,8 +1,9 @@
-"""The one task that sends commits: all channels that changed, together.
+"""Sends commits: all channels that changed, together.
 
-While one batch is in flight the next one gathers (group commit); nobody waits for a timer. A
-channel has at most one unsettled commit at the store, which is sent again, unchanged, until it is
-settled.
+While one batch is in flight the next one gathers (group commit); nobody waits for a timer. As soon
+as a whole portion of the store's has gathered it goes as well, up to a bound, so that the store
+works while the answers of the portion before are given. A channel has at most one unsettled commit
+at the store, which is sent again, unchanged, until it is settled.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from gamegirl.supervisor._events import StoreBack, StoreLost
 from gamegirl.supervisor._watchdog import Watchdog
 from gamegirl.supervisor.stores import Commit, Store
 
-_BATCH = 1024
-"""So many channels at most are committed together."""
+_IN_FLIGHT = 4
+"""So many portions at most are at the store at a time."""
 
 
 class Flusher:
@@ -50,10 +51,11 @@ class Flusher:
         self._watchdog = watchdog
         self._courtesy = courtesy
         self._flush_seconds = flush_seconds
+        self._portion = store.portion
         self._urgent: dict[Cell, None] = {}
         self._patient: dict[Cell, float] = {}
-        self._wanted = anyio.Event()
-        self._idle = False
+        self._idle: list[anyio.Event] = []
+        self._busy = 0
         self._failures = 0
         self.sent = 0
         self.batches = 0
@@ -62,58 +64,74 @@ class Flusher:
 
     def add(self, cell: Cell, *, urgent: bool) -> None:
         """The actor has something to commit: now, or within `flush_seconds`."""
+        if cell.busy().commits[0].flying:
+            return  # When that one is settled it is added again.
         if urgent:
             self._urgent[cell] = None
-        elif cell in self._patient:
-            return
-        else:
+            if self._idle:
+                self._wake()
+        elif cell not in self._patient:
+            if not self._patient:
+                self._engine.timers.after(self._flush_seconds, self._hurry_patient, None)
             self._patient[cell] = self._clock.monotonic() + self._flush_seconds
-        if self._idle:
-            self._idle = False
-            self._wanted.set()
 
     def hurry(self) -> None:
         """Commit at once what may wait for company."""
         self._urgent.update(dict.fromkeys(self._patient))
         self._patient.clear()
-        self._wanted.set()
+        self._wake()
 
-    async def run(self) -> None:
-        """Commit until cancelled."""
-        while True:
-            batch = self._take()
-            if batch:
-                await self._send(batch)
-                self._watchdog.prune()
-                continue
-            self._wanted = anyio.Event()
-            self._idle = True
-            if self._patient:
-                wait = next(iter(self._patient.values())) - self._clock.monotonic()
-                with anyio.move_on_after(max(0.0, wait)):
-                    await self._wanted.wait()
-            else:
-                await self._wanted.wait()
-            await checkpoint()  # Whoever is about to run may still join the batch.
-
-    def _take(self) -> list[Cell]:
-        now = self._clock.monotonic()
-        patient = self._patient
+    def _hurry_patient(self, _: None, __: float) -> None:
+        now, patient = self._clock.monotonic(), self._patient
         while patient:
             cell, when = next(iter(patient.items()))
             if when > now:
+                self._engine.timers.after(when - now, self._hurry_patient, None)
                 break
             del patient[cell]
             self._urgent[cell] = None
+        self._wake()
+
+    def _wake(self) -> None:
+        """Have one more portion sent, if there is one to send and somebody to do it."""
+        gathered = len(self._urgent)
+        enough = gathered >= self._portion * self._busy and not self._failures
+        if self._idle and gathered and (enough or not self._busy):
+            self._busy += 1
+            self._idle.pop().set()
+
+    async def run(self) -> None:
+        """Commit until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            for _ in range(_IN_FLIGHT):
+                tasks.start_soon(self._work)
+
+    async def _work(self) -> None:
+        while True:
+            wanted = anyio.Event()
+            self._idle.append(wanted)
+            self._wake()
+            await wanted.wait()
+            await checkpoint()  # Whoever is about to run may still join the batch.
+            # With another portion under way less than a whole one waits for company.
+            while self._busy == 1 or len(self._urgent) >= self._portion:
+                batch = self._take()
+                if not batch:
+                    break
+                await self._send(batch)
+                self._watchdog.prune()
+            self._busy -= 1
+
+    def _take(self) -> list[Cell]:
         batch: list[Cell] = []
-        while self._urgent and len(batch) < _BATCH:
-            cell = next(iter(self._urgent))
-            del self._urgent[cell]
-            patient.pop(cell, None)
-            backlog = cell.backlog
-            if cell.status is Status.REWRITING or backlog is None or not backlog.commits:
-                continue  # Settled meanwhile, or another claim comes first.
-            batch.append(cell)
+        urgent, patient = self._urgent, self._patient
+        while urgent and len(batch) < self._portion:
+            cell = next(iter(urgent))
+            del urgent[cell]
+            if patient:
+                patient.pop(cell, None)
+            if _sendable(cell):
+                batch.append(cell)
         return batch
 
     async def _send(self, batch: Sequence[Cell]) -> None:
@@ -134,14 +152,15 @@ class Flusher:
         pending: list[tuple[Cell, PendingCommit]] = []
         commits: list[Commit] = []
         for cell in batch:
-            backlog = cell.backlog
-            if cell.status is Status.REWRITING or backlog is None or not backlog.commits:
+            if not _sendable(cell):
                 continue
-            commit = backlog.commits[0]
-            if commit.sent is None:
-                commit.sent = _freeze(cell, commit)
+            commit = cell.busy().commits[0]
+            sent = commit.sent
+            if sent is None:
+                sent = commit.sent = _freeze(cell, commit)
+            commit.flying = True
             pending.append((cell, commit))
-            commits.append(commit.sent)
+            commits.append(sent)
         if not commits:
             return True
         try:
@@ -155,6 +174,9 @@ class Flusher:
                 self._engine.hub.publish(StoreLost(self.trouble))
             self._failures += 1
             return False
+        finally:
+            for _, commit in pending:
+                commit.flying = False
         self.batches += 1
         self.sent += len(commits)
         if self._failures:
@@ -162,14 +184,29 @@ class Flusher:
             self.trouble = ""
             self._engine.hub.publish(StoreBack())
             self.returned.set()
+        settle = self._engine.settlement.settle
         for (cell, commit), outcome in zip(pending, outcomes, strict=True):
-            self._engine.settlement.settle(cell, commit, outcome)
+            settle(cell, commit, outcome)
             if cell.backlog is not None and cell.backlog.commits:
                 self.add(cell, urgent=True)
         return True
 
     async def _back_off(self) -> None:
         await anyio.sleep(self._engine.retry_delay(self._failures))
+
+
+def _sendable(cell: Cell) -> bool:
+    """Whether its first commit is to be sent now.
+
+    It may be settled by now or under way, or the actor may have to be claimed anew before.
+    """
+    backlog = cell.backlog
+    return (
+        backlog is not None
+        and bool(backlog.commits)
+        and not backlog.commits[0].flying
+        and cell.status is not Status.REWRITING
+    )
 
 
 def _freeze(cell: Cell, commit: PendingCommit) -> Commit:
@@ -190,7 +227,7 @@ def _freeze(cell: Cell, commit: PendingCommit) -> Commit:
 def _merge(writes: Sequence[Write]) -> Sequence[Write]:
     """The same writes with neighbouring patches of one hash made into one."""
     if len(writes) < 2:
-        return tuple(writes)
+        return writes
     merged: list[Write] = []
     for write in writes:
         last = merged[-1] if merged else None

@@ -139,8 +139,7 @@ class Lifecycle:
         copies = Decision(quarantined=restored.quarantined)
         decision = put_aside(cell.key, copies, self._engine.clock.now())
         commit = self._engine.new_commit(cell)
-        commit.writes.extend(decision.writes)
-        commit.effects.extend(decision.effects)
+        commit.writes, commit.effects = decision.writes, decision.effects
         self._engine.commits.add(cell, urgent=True)
         self._refuse_all(cell)
 
@@ -327,7 +326,7 @@ class Lifecycle:
         commit.sealed = commit.release = True
         envelope = Envelope(None, self._engine.clock.now(), internal=True)
         envelope.handled = True
-        commit.envelopes.append(envelope)
+        commit.envelopes = (envelope,)
         backlog.blocked = True
         self._engine.commits.add(cell, urgent=True)
         return envelope

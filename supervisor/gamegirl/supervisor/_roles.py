@@ -60,3 +60,7 @@ class Watch(Protocol):
     def add(self, cell: Cell, item: PendingCommit | Envelope) -> None:
         """Call `Settlement.expire` unless the item is settled in time."""
         ...
+
+    def remove(self, commit: PendingCommit) -> None:
+        """The commit is settled."""
+        ...

@@ -14,7 +14,7 @@ from gamegirl.actors import (
     Write,
 )
 from gamegirl.actors._mailbox import Envelope
-from gamegirl.supervisor._cell import Cell, PendingCommit, Status
+from gamegirl.supervisor._cell import Cell, PendingCommit, Status, joined
 from gamegirl.supervisor._events import CommitFailed, StoreRegressed
 from gamegirl.supervisor.stores import BadType, Broken, Claimed, Conflict, Done, Outcome, Unmet
 
@@ -58,31 +58,40 @@ class Settlement:
 
     def _committed(self, cell: Cell, commit: PendingCommit) -> None:
         assert commit.sent is not None
-        backlog = cell.busy()
+        engine, backlog = self._engine, cell.busy()
         del backlog.commits[0]
         commit.settled = True
+        engine.watch.remove(commit)
         cell.revision = commit.sent.revision
         for envelope in commit.envelopes:
             envelope.finish()
             backlog.settle(envelope)
         if commit.writes:
-            self._engine.changed(cell)
+            engine.changed(cell)
         if commit.release:
-            self._engine.life.released(cell)
+            engine.life.released(cell)
             return
         if not backlog.commits:
             backlog.blocked = backlog.overdue = False
-        self._engine.perform(cell, commit.effects)
-        if cell.status is Status.RECOVERING and not backlog.commits:
-            self._engine.claims.request(cell, self._engine.life.backoff(cell))
-        elif cell.status is Status.LIVE:
-            self._engine.proceed(cell)
+        if commit.effects:
+            engine.perform(cell, commit.effects)
+        if cell.status is Status.LIVE:
+            if backlog.queue:
+                engine.proceed(cell)
+            else:
+                cell.rest()
+        elif cell.status is Status.RECOVERING and not backlog.commits:
+            engine.claims.request(cell, engine.life.backoff(cell))
+
+    def _over(self, commit: PendingCommit) -> None:
+        commit.settled = True
+        self._engine.watch.remove(commit)
 
     def _unmet(self, cell: Cell, commit: PendingCommit, error: GameGirlError) -> None:
         """A condition doesn't hold: what was run on top of it (only a release) starts over."""
         backlog = cell.busy()
         del backlog.commits[0]
-        commit.settled = True
+        self._over(commit)
         for envelope in commit.envelopes:
             envelope.answer(error=error)
             backlog.settle(envelope)
@@ -101,7 +110,7 @@ class Settlement:
         backlog = cell.busy()
         while backlog.commits:
             commit = backlog.commits.pop(0)
-            commit.settled = True
+            self._over(commit)
             fate = Fate.IN_DOUBT if commit.doubtful else Fate.NOT_EXECUTED
             for envelope in commit.envelopes:
                 envelope.answer(error=error(fate))
@@ -181,12 +190,12 @@ class Settlement:
         commit.sealed = commit.urgent = True
         for old in pending:
             # They may have changed more than the actor's own keys; its full form comes after.
-            old.settled = True
-            commit.writes.extend(old.writes)
-            commit.envelopes.extend(old.envelopes)
-            commit.effects.extend(old.effects)
+            self._over(old)
+            commit.writes = joined(commit.writes, old.writes)
+            commit.envelopes = joined(commit.envelopes, old.envelopes)
+            commit.effects = joined(commit.effects, old.effects)
             commit.release = commit.release or old.release
-        commit.writes.extend(writes)
+        commit.writes = joined(commit.writes, writes)
         if commit.release:
             cell.status = Status.RELEASING
         backlog.blocked = True

@@ -152,7 +152,7 @@ class Supervisor:
         )
         patience = settings.flush_seconds if settings.durability is Durability.TURN else 0.0
         self._watchdog = Watchdog(engine, clock, settings.commit_timeout_seconds + patience)
-        self._courtesy = Courtesy()
+        self._courtesy = Courtesy(self._store)
         self._flusher = Flusher(
             engine, self._store, clock, self._watchdog, self._courtesy, settings.flush_seconds
         )
@@ -460,26 +460,25 @@ class Supervisor:
         """Enqueue a message and wait for its answer; `ActorRef.ask` says more."""
         if self._state is not _State.RUNNING or get_ident() != self._thread:
             self._check_open()
-        engine = self._engine
+        engine, clock = self._engine, self._clock
         role = engine.roles.get(kind) or engine.role(kind)
-        now = self._clock.now()
+        now = clock.read() + clock.offset
         self._asks += 1
-        if self._asks >= _YIELD_ASKS or not 0 <= now - self._yielded < _YIELD_SECONDS:
+        if self._asks >= _YIELD_ASKS or not self._yielded <= now < self._yielded + _YIELD_SECONDS:
             # Before the message is sent, so that cancelling here leaves no doubt about it.
             # One is enough for all who ask in this turn of the loop.
             self._asks, self._yielded = 0, now
             await checkpoint()
             self._check_open()
-            now = self._yielded = self._clock.now()
+            now = self._yielded = clock.read() + clock.offset
         cell = role.cells.get(actor_id)
         if cell is not None and cell.backlog is None:
             outcome = engine.ask_idle(role, cell, message, now)
-            if type(outcome) is not Envelope:
-                decision = cast(Decision, outcome)
-                if decision.error is not None:
-                    raise decision.error
-                return decision.reply
-            envelope = outcome
+            if type(outcome) is Decision:
+                if outcome.error is not None:
+                    raise outcome.error
+                return outcome.reply
+            envelope = cast(Envelope, outcome)
         else:
             envelope = Envelope(message, now, role.behaviour.sender(message))
             cell = engine.deliver(role, actor_id, envelope)

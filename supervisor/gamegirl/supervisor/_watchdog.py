@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import anyio
 
 from gamegirl.actors._mailbox import Envelope
@@ -30,48 +28,55 @@ class Watchdog:
         self._look_seconds = timeout_seconds / _LOOKS
         self._looked = 0.0
         self._stood_still = 0.0
-        self._items: deque[tuple[float, Cell, PendingCommit | Envelope]] = deque()
+        self._items: dict[PendingCommit | Envelope, Cell] = {}
         self._filled = anyio.Event()
 
     def add(self, cell: Cell, item: PendingCommit | Envelope) -> None:
         """Tell the engine if the item isn't settled in time."""
+        now = self._clock.read()
         if not self._items:
-            self._looked = self._clock.monotonic()
+            self._looked = now
             self._filled.set()
-        self._items.append((self._awake() + self._timeout_seconds, cell, item))
+        elif now - self._looked > 2 * self._look_seconds:
+            self._look(now)
+        item.deadline = now - self._stood_still + self._timeout_seconds
+        self._items[item] = cell
+
+    def remove(self, commit: PendingCommit) -> None:
+        """It is settled."""
+        self._items.pop(commit, None)
 
     def prune(self) -> None:
-        """Let go of what is settled."""
+        """Let go of what is settled, as far as nothing unsettled is older."""
         items = self._items
-        while items and _settled(items[0][2]):
-            items.popleft()
+        while items:
+            item = next(iter(items))
+            if not (item.settled if isinstance(item, PendingCommit) else item.done):
+                return
+            del items[item]
 
     async def run(self) -> None:
         """Watch until cancelled."""
+        items = self._items
         while True:
             self.prune()
-            if not self._items:
+            if not items:
                 self._filled = anyio.Event()
                 await self._filled.wait()
                 continue
-            deadline, cell, item = self._items[0]
-            wait = deadline - self._awake()
+            item, cell = next(iter(items.items()))
+            self._look(self._clock.read())
+            wait = item.deadline - (self._looked - self._stood_still)
             if wait > 0:
                 await anyio.sleep(min(wait, self._look_seconds))
                 continue
-            self._items.popleft()
+            del items[item]
             if self._engine.settlement.expire(cell, item):
                 self.add(cell, item)
 
-    def _awake(self) -> float:
-        """For how long this process has been awake, while there was something to watch."""
-        now = self._clock.monotonic()
+    def _look(self, now: float) -> None:
+        """Note how long this process has been awake, while there was something to watch."""
         beyond = now - self._looked - self._look_seconds
         if beyond > self._look_seconds:
             self._stood_still += beyond
         self._looked = now
-        return now - self._stood_still
-
-
-def _settled(item: PendingCommit | Envelope) -> bool:
-    return item.settled if isinstance(item, PendingCommit) else item.done

@@ -25,6 +25,8 @@ class FaultyStore:
     """Passes everything on to another store, except what it is told to spoil.
 
     Attributes:
+        portion: As the other store's.
+        threaded: As the other store's.
         down: Nothing reaches the store.
         claims_down: No claim reaches the store.
         fail_claims: So many of the next claim calls don't reach the store.
@@ -37,6 +39,8 @@ class FaultyStore:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._gate: anyio.Event | None = None
+        self.portion = store.portion
+        self.threaded = store.threaded
         self.down = False
         self.claims_down = False
         self.fail_claims = 0

@@ -6,13 +6,12 @@ the same message gives the same decision in every run.
 
 from __future__ import annotations
 
-import attrs
-
 from gamegirl.actors._behaviour import Stored
 from gamegirl.actors.session._data import ClosedTurn, Session, TurnToken
+from gamegirl.codec._record import record
 
 
-@attrs.frozen
+@record
 class Boot:
     """Start an empty game."""
 
@@ -22,7 +21,7 @@ class Boot:
     nonce: str
 
 
-@attrs.frozen
+@record
 class Join:
     """Put a player on the roster, or refresh them."""
 
@@ -30,7 +29,7 @@ class Join:
     user_name: str
 
 
-@attrs.frozen
+@record
 class Press:
     """Choose; `turn` and `game_id` say in which turn it must count, if not None."""
 
@@ -42,7 +41,7 @@ class Press:
     press_id: str | None = None
 
 
-@attrs.frozen
+@record
 class NextTurn:
     """Wait for a closed turn above `after`; `game_id` is the waiter's game once it waits."""
 
@@ -50,14 +49,14 @@ class NextTurn:
     game_id: str | None = None
 
 
-@attrs.frozen
+@record
 class CloseWindow:
     """Close the open window now; without one, a turn without choices if `empty`."""
 
     empty: bool = False
 
 
-@attrs.frozen
+@record
 class Record:
     """Put a closed turn into the history; without a game id, of the running game."""
 
@@ -66,64 +65,64 @@ class Record:
     narrative: str
 
 
-@attrs.frozen
+@record
 class Narrate:
     """Put a narrative without a turn into the history."""
 
     narrative: str
 
 
-@attrs.frozen
+@record
 class ReadHistory:
     """The latest records."""
 
     count: int
 
 
-@attrs.frozen
+@record
 class ReadRoster:
     """Everyone with their tier; or those who aren't dormant."""
 
     active_only: bool = False
 
 
-@attrs.frozen
+@record
 class SetCrown:
     """Give the crown to a user, or to nobody."""
 
     user_id: str | None
 
 
-@attrs.frozen
+@record
 class ReadCrown:
     """Who holds the crown."""
 
 
-@attrs.frozen
+@record
 class SetTitleScreen:
     """Replace the title screen; empty: the default."""
 
     url: str
 
 
-@attrs.frozen
+@record
 class ReadState:
     """A snapshot."""
 
 
-@attrs.frozen
+@record
 class Save:
     """Write the full forms now."""
 
 
-@attrs.frozen
+@record
 class Exit:
     """Save the game and take it out of its channel."""
 
     nonce: str
 
 
-@attrs.frozen
+@record
 class Swap:
     """Exit what runs, boot another, in one commit."""
 
@@ -133,7 +132,7 @@ class Swap:
     nonce: str
 
 
-@attrs.frozen
+@record
 class Load:
     """Load a save; `found` is what the store holds of it (see `found_keys`).
 
@@ -154,7 +153,7 @@ class Load:
     channel: tuple[Stored, ...] = ()
 
 
-@attrs.frozen
+@record
 class Wipe:
     """Delete what the channel stores.
 
@@ -166,7 +165,7 @@ class Wipe:
     keep_game: str | None = None
 
 
-@attrs.frozen
+@record
 class HandOut:
     """Work, not a message: give a turn to `on_turn`."""
 
@@ -174,7 +173,7 @@ class HandOut:
     session: Session
 
 
-@attrs.frozen
+@record
 class TurnNarrated:
     """`on_turn` returned; None: the host records the turn itself."""
 
@@ -183,7 +182,7 @@ class TurnNarrated:
     narrative: str | None
 
 
-@attrs.frozen
+@record
 class TurnFailed:
     """`on_turn` raised, or returned something that is neither a text nor None."""
 

@@ -143,6 +143,9 @@ class MemoryStore:
         clock: What leases and times to live run on, in seconds.
     """
 
+    portion = 1024
+    threaded = False
+
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._keys = _Keys(clock)
         self._process: Process | None = None

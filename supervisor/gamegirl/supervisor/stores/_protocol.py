@@ -22,6 +22,7 @@ import attrs
 
 from gamegirl.actors import Require, Stored, Write
 from gamegirl.codec import escape_id, unescape_id
+from gamegirl.codec._record import record
 
 FENCE_PREFIX = b"gg:fence:"
 
@@ -64,7 +65,7 @@ class Process:
     instance: str = ""
 
 
-@attrs.frozen
+@record
 class Claim:
     """Ask to own an actor and to get what is stored of it.
 
@@ -81,7 +82,7 @@ class Claim:
     over: str = ""
 
 
-@attrs.frozen
+@record
 class Claimed:
     """The actor is owned.
 
@@ -126,7 +127,7 @@ class Broken:
     reason: str
 
 
-@attrs.frozen
+@record
 class Commit:
     """One atomic change of an actor's keys.
 
@@ -154,7 +155,7 @@ KEEP_DUE = -1.0
 """The `Commit.due` that leaves the index as it is."""
 
 
-@attrs.frozen
+@record
 class Done:
     """The commit has happened, now or when it was sent before (`again`)."""
 
@@ -246,6 +247,16 @@ class Store(Protocol):
     out of memory, read-only and the like; then nobody knows whether it happened. Batches are not
     atomic as a whole: each of their items is, by itself.
     """
+
+    @property
+    def portion(self) -> int:
+        """So many commits are best handed over at once."""
+        ...
+
+    @property
+    def threaded(self) -> bool:
+        """Whether its calls are made in threads of this process."""
+        ...
 
     async def open(self, process: Process, lease_seconds: float) -> None:
         """Get ready and make the process known as alive."""

@@ -77,6 +77,9 @@ class RedisStore:
         InvalidInputError: The target is no such URL or client.
     """
 
+    portion = _PORTION
+    threaded = True
+
     def __init__(self, target: str | redis.Redis, *, timeout_seconds: float = 2.0) -> None:
         if isinstance(target, str):
             self._client = _redis_client.client_for(target, timeout_seconds)

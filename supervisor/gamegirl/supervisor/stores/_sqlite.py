@@ -53,6 +53,9 @@ class SqliteStore:
         wall: What times to live run on, in epoch seconds.
     """
 
+    portion = 1024  # One transaction, one sync of the disk.
+    threaded = True
+
     def __init__(
         self,
         path: str | Path,
