@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -36,11 +36,14 @@ from gamegirl.supervisor.stores import (
     Claim,
     Claimed,
     Commit,
+    Conflict,
     Done,
+    Outcome,
     Owned,
     Process,
     RedisStore,
 )
+from gamegirl.supervisor.stores._redis_wire import Wire
 
 pytestmark = pytest.mark.anyio
 
@@ -208,15 +211,15 @@ async def test_missing_permission(server: Server) -> None:
         client.acl_setuser("ana", enabled=True, nopass=True, keys=["*"], categories=["+@all"])
         store = RedisStore(f"unix://ana:any@{server.socket}")
         claim = await owned(store)
-        client.acl_setuser("ana", reset_keys=True, keys=["gg:*"], categories=["+@all"])
+        client.acl_setuser("ana", True, reset_keys=True, keys=["gg:*"], categories=["+@all"])
         with pytest.raises(StoreUnavailableError, match=r"lacks ~game:index ~game:session:\* ~sg:"):
             await store.commit([write(claim)])
-        client.acl_setuser("ana", reset_keys=True, keys=["*"], commands=["-script"])
+        client.acl_setuser("ana", True, reset_keys=True, keys=["*"], commands=["-script"])
         client.script_flush()
         with pytest.raises(StoreUnavailableError, match=r"lacks \+script\|load:"):
             await store.commit([write(claim)])
-        client.acl_setuser("ana", reset_keys=True, keys=["gg:*", "game:*", "sg:*"])
-        client.acl_setuser("ana", categories=["+@all"])
+        client.acl_setuser("ana", True, reset_keys=True, keys=["gg:*", "game:*", "sg:*"])
+        client.acl_setuser("ana", True, categories=["+@all"])
         with pytest.raises(StoreUnavailableError, match="may not do that: give it the ACL rule"):
             await store.commit([write(claim)])
     await store.aclose()
@@ -304,8 +307,70 @@ async def test_busy_server(server: Server) -> None:
     await store.aclose()
 
 
-async def test_renewal_does_not_queue_behind_commits(server: Server) -> None:
-    """The lease is renewed while a batch of commits is still under way."""
+async def test_commits_need_no_thread(server: Server) -> None:
+    """On a real connection the loop itself commits, however many batches are under way."""
+    store = RedisStore(server.url)
+    claim = await owned(store)
+    commits = [write(claim)]
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(store.commit, commits)
+    assert list(await store.commit(commits)) == [Done(again=True)]
+    assert not store.threaded
+    await store.aclose()
+
+
+async def test_a_large_batch_is_sent_while_its_answers_come(server: Server) -> None:
+    """A request that is larger than what a socket takes goes out bit by bit, in order."""
+    store = RedisStore(server.url)
+    await store.open(Process("p1"), 60.0)
+    actors = [ActorKey("session", str(index)) for index in range(200)]
+    claims = await store.claim([Claim(actor, [], "n") for actor in actors])
+    text = "x" * 100_000
+    commits = [
+        Commit(actor, claim.owner, 1, "c", writes=[PutText(f"gg:{actor.actor_id}", text)])
+        for actor, claim in zip(actors, claims, strict=True)
+        if isinstance(claim, Claimed)
+    ]
+    outcomes: list[Outcome] = []
+
+    async def commit(portion: Sequence[Commit]) -> None:
+        outcomes.extend(await store.commit(portion))
+
+    async with anyio.create_task_group() as tasks:
+        for start in range(0, len(commits), 50):
+            tasks.start_soon(commit, commits[start : start + 50])
+    assert outcomes == [Done()] * 200
+    assert {len(cast("bytes", held)) for held in await store.read(["gg:0", "gg:199"])} == {100_000}
+    await store.aclose()
+
+
+async def test_a_cancelled_commit_leaves_the_connection_as_it_is(server: Server) -> None:
+    """Whoever is cancelled gets no answer, and nobody else gets theirs."""
+    store = RedisStore(server.url)
+    claim = await owned(store)
+    await store.commit([write(claim)])
+    with server.client() as client:
+        connections = len(client.client_list())
+        client.client_pause(50)
+        with anyio.move_on_after(0.001):
+            await store.commit([write(claim)])
+            pytest.fail("it was answered by a server that pauses")
+        (outcome,) = await store.commit([Commit(ACTOR, claim.owner, 7, "later")])
+        assert outcome == Conflict(1)
+        assert len(client.client_list()) == connections
+    await store.aclose()
+
+
+async def test_renewal_does_not_queue_behind_commits(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease is renewed while a batch of commits is still under way, also in threads."""
+
+    def unfit(_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(Wire, "fits", unfit)
     store = RedisStore(server.url)
     claim = await owned(store)
     started, go_on = threading.Event(), threading.Event()

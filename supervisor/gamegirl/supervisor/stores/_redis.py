@@ -1,23 +1,24 @@
 """The store in Redis (or Valkey), standalone: one script call for each portion of a batch.
 
-The synchronous client runs in worker threads: it behaves alike under asyncio and trio, a cancelled
-caller can't leave a connection with half an answer in it, and for batches it is faster than the
-asynchronous one. redis-py's own retries are off: whoever has the commit ids decides what to resend.
+Commits travel on a connection that the loop itself serves (`Wire`). All else, and commits on a
+client that has no real sockets, is done by the synchronous client in worker threads: it behaves
+alike under asyncio and trio, and a cancelled caller can't leave a connection with half an answer in
+it. redis-py's own retries are off: whoever has the commit ids decides what to resend.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import hiredis
 import redis
-from anyio import CancelScope, CapacityLimiter, to_thread
-from redis.exceptions import NoScriptError, ResponseError
+from anyio import CancelScope, CapacityLimiter, Lock, to_thread
+from redis.exceptions import ResponseError
 
 from gamegirl.actors import Fate, Stored, StoreUnavailableError
 from gamegirl.supervisor.stores import (
@@ -39,21 +40,16 @@ from gamegirl.supervisor.stores._protocol import (
     Owned,
     Process,
 )
+from gamegirl.supervisor.stores._redis_calls import PORTION, Batch, Call, evaluation
+from gamegirl.supervisor.stores._redis_wire import Wire
 
 T = TypeVar("T")
 
-_Call: TypeAlias = tuple[list[Any], list[Any]]
-"""A script's keys and arguments."""
-
-_PORTION = 64
-"""Commits, claims or keys a script call: few enough that nobody else waits long for the server."""
-
 _PAGE = 1000
+"""Members of the due index a script call, and key names a SCAN."""
 
 _PACK: Callable[[tuple[Any, ...]], bytes] = cast(Any, hiredis).pack_command
 """What redis-py calls too, after it has looked at each argument, which here are texts and bytes."""
-
-"""Members of the due index a script call, and key names a SCAN."""
 
 _RUN_ID = re.compile(rb"run_id:([0-9a-f]+)")
 """A server's name for its own run: another one after every restart or failover."""
@@ -77,8 +73,7 @@ class RedisStore:
         InvalidInputError: The target is no such URL or client.
     """
 
-    portion = _PORTION
-    threaded = True
+    portion = PORTION
 
     def __init__(self, target: str | redis.Redis, *, timeout_seconds: float = 2.0) -> None:
         if isinstance(target, str):
@@ -94,6 +89,9 @@ class RedisStore:
         self._grace_ends = 0.0
         self._commit_threads: CapacityLimiter | None = None
         self._side_threads: CapacityLimiter | None = None
+        self._wire: Wire | None = None
+        self._wiring = Lock()
+        self.threaded = True
 
     def __repr__(self) -> str:
         return f"RedisStore({self._shown})"
@@ -106,7 +104,8 @@ class RedisStore:
         """
         self._process = process
         self._lease_milliseconds = max(round(lease_seconds * 1000), 1)
-        self._commit_threads = self._side_threads = None
+        self._commit_threads = self._side_threads = self._wire = None
+        self._wiring = Lock()
         await self._aside(self._check_rights)
         await self.renew()
 
@@ -149,6 +148,8 @@ class RedisStore:
 
         # Behind a batch that is still under way, whose connection must not be closed under it.
         with CancelScope(shield=True):  # Each of its waits has a timeout.
+            if self._wire is not None:
+                await self._wire.aclose()
             await to_thread.run_sync(close, limiter=self._committing())
 
     async def claim(self, claims: Sequence[Claim]) -> Sequence[Claimed | Owned | Broken]:
@@ -156,32 +157,24 @@ class RedisStore:
         process = self._opened()
         head = self._claimer(process)
 
+        batch = Batch(([_typed.EPOCH_KEY], head), claims, _encode.claim_arguments, _encode.claimed)
+
         def run() -> list[Claimed | Owned | Broken]:
-            return self._batch(
-                "claim",
-                _scripts.CLAIM,
-                ([_typed.EPOCH_KEY], head),
-                claims,
-                _encode.claim_arguments,
-                _encode.claimed,
-            )
+            answers = self._evaluate("claim", _scripts.CLAIM, batch.calls())
+            return self._understood(partial(batch.results, answers))
 
         return await self._aside(run)
 
     async def commit(self, commits: Sequence[Commit]) -> Sequence[Outcome]:
         """Make each commit, once, however often it is sent."""
-
-        def run() -> list[Outcome]:
-            return self._batch(
-                "commit",
-                _scripts.COMMIT,
-                ([_typed.DUE_KEY], []),
-                commits,
-                _encode.commit_arguments,
-                _encode.outcome,
-            )
-
-        return await to_thread.run_sync(run, limiter=self._committing())
+        batch = Batch(([_typed.DUE_KEY], []), commits, _encode.commit_arguments, _encode.outcome)
+        wire = await self._wired()
+        if wire is not None:
+            answers = await self._evaluate_on(wire, "commit", _scripts.COMMIT, batch.calls())
+        else:
+            evaluate = partial(self._evaluate, "commit", _scripts.COMMIT, batch.calls())
+            answers = await to_thread.run_sync(evaluate, limiter=self._committing())
+        return self._understood(partial(batch.results, answers))
 
     async def read(self, keys: Sequence[str]) -> Sequence[Stored]:
         """What the keys hold, without any claim."""
@@ -257,47 +250,9 @@ class RedisStore:
             age = max(int(up[1]) - 1, 0) if up and not known else 0
             self._grace_ends = time.monotonic() + self._lease_milliseconds / 1000 - age
 
-    def _batch(
-        self,
-        doing: str,
-        script: _scripts.Script,
-        head: _Call,
-        requests: Sequence[Any],
-        encode: Callable[[Any, list[Any], list[Any]], None],
-        decode: Callable[[Any, Any], T],
-    ) -> list[Any]:
-        """Send the requests in portions, in one go, and bring the results into their order."""
-        results: list[Any] = [None] * len(requests)
-        sent: list[list[int]] = []
-
-        def portions() -> Iterator[_Call]:
-            for start in range(0, len(requests), _PORTION):
-                keys, arguments = list(head[0]), list(head[1])
-                indexes: list[int] = []
-                for index in range(start, min(start + _PORTION, len(requests))):
-                    try:
-                        encode(requests[index], keys, arguments)
-                    except (TypeError, ValueError, AttributeError) as error:
-                        results[index] = _typed.unstorable(error)
-                    else:
-                        indexes.append(index)
-                if indexes:
-                    sent.append(indexes)
-                    yield keys, arguments
-
-        def understand() -> None:
-            for indexes, answer in zip(sent, answers, strict=True):
-                for index, item in zip(indexes, answer, strict=True):
-                    results[index] = decode(requests[index], item)
-
-        if requests:
-            answers = self._evaluate(doing, script, portions())
-            self._understood(understand)
-        return results
-
     def _read(self, keys: Sequence[str]) -> list[Any]:
         names = [_typed.key_bytes(key) for key in keys]
-        portions = [names[at : at + _PORTION] for at in range(0, len(names), _PORTION)]
+        portions = [names[at : at + PORTION] for at in range(0, len(names), PORTION)]
         answers = self._evaluate("read", _scripts.READ, [(part, []) for part in portions])
         return self._understood(
             lambda: [
@@ -307,26 +262,15 @@ class RedisStore:
             ]
         )
 
-    def _evaluate(self, doing: str, script: _scripts.Script, calls: Iterable[_Call]) -> list[Any]:
+    def _evaluate(self, doing: str, script: _scripts.Script, calls: Iterable[Call]) -> list[Any]:
         """Call the script for each of the keys and arguments, in one round trip if it is known."""
-        commands: list[tuple[Any, ...]] = []
-
-        def made() -> Iterator[tuple[Any, ...]]:
-            for keys, arguments in calls:
-                command = ("EVALSHA", script.sha, b"%d" % len(keys), *keys, *arguments)
-                commands.append(command)
-                yield command
-
-        answers = self._exchange(doing, made())
-        unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-        if unknown:
-            # The server was restarted, or flushed its scripts: those calls did nothing.
-            again = [("SCRIPT", "LOAD", script.text), *(commands[i] for i in unknown)]
-            loaded, *rest = self._exchange(doing, again)
-            self._unfailed(doing, [loaded])
-            for i, answer in zip(unknown, rest, strict=True):
-                answers[i] = answer
-        return self._unfailed(doing, answers)
+        steps = evaluation(script, calls)
+        commands = next(steps)
+        while True:
+            try:
+                commands = steps.send(self._exchange(doing, commands))
+            except StopIteration as done:
+                return self._unfailed(doing, done.value)
 
     def _check_rights(self) -> None:
         lacking = self._lacking("open")
@@ -359,11 +303,7 @@ class RedisStore:
 
     def _exchange(self, doing: str, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
         """Send commands on one connection and read an answer (or a ResponseError) for each."""
-        pool: Any = self._client.connection_pool
-        try:
-            connection = pool.get_connection()
-        except (redis.RedisError, OSError, ValueError) as error:
-            raise _redis_errors.unavailable(error, doing, Fate.NOT_EXECUTED) from error
+        connection = self._connect(doing)
         whole = False
         try:
             sent = 0
@@ -384,7 +324,14 @@ class RedisStore:
         finally:
             if not whole:
                 connection.disconnect()  # There may be half an answer in it.
-            pool.release(connection)
+            cast(Any, self._client.connection_pool).release(connection)
+
+    def _connect(self, doing: str) -> Any:
+        """A connection of the pool's, to be released."""
+        try:
+            return cast(Any, self._client.connection_pool).get_connection()
+        except (redis.RedisError, OSError, ValueError) as error:
+            raise _redis_errors.unavailable(error, doing, Fate.NOT_EXECUTED) from error
 
     def _understood(self, decode: Callable[[], T]) -> T:
         try:
@@ -395,6 +342,45 @@ class RedisStore:
                 "is it a Redis 6.2 to 8 or a Valkey?",
                 fate=Fate.IN_DOUBT,
             ) from error
+
+    # What the loop does itself.
+
+    async def _wired(self) -> Wire | None:
+        """The connection for commits, made if need be; None: the client has no real sockets."""
+        if self._wire is not None and self._wire.failure is None:
+            return self._wire
+        async with self._wiring:
+            if self._wire is not None and self._wire.failure is None:
+                return self._wire
+            self._wire = None
+            pool: Any = self._client.connection_pool
+            with CancelScope(shield=True):  # Or a connection could be lost on the way.
+                connection = await self._aside(partial(self._connect, "commit"))
+                self.threaded = not Wire.fits(connection)
+                if self.threaded:
+                    pool.release(connection)
+                else:
+                    self._wire = Wire(connection, connection.socket_timeout, pool.release)
+            return self._wire
+
+    async def _evaluate_on(
+        self, wire: Wire, doing: str, script: _scripts.Script, calls: Iterable[Call]
+    ) -> list[Any]:
+        steps = evaluation(script, calls)
+        commands = next(steps)
+        while True:
+            try:
+                answers: list[Any] = await wire.exchange([_PACK(command) for command in commands])
+            except OSError as error:
+                raise _redis_errors.unavailable(error, doing, Fate.IN_DOUBT) from error
+            try:
+                commands = steps.send(answers)
+            except StopIteration as done:
+                answers = done.value
+                break
+        if any(isinstance(answer, ResponseError) for answer in answers):
+            await self._aside(partial(self._unfailed, doing, answers))  # It raises.
+        return answers
 
     # Threads.
 

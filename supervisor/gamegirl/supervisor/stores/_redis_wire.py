@@ -1,0 +1,200 @@
+"""A connection on which requests are pipelined, on the loop itself.
+
+Whoever sends and receives in a thread has to win the interpreter's lock from the loop for it, and
+the loop to win it back: on a busy loop that takes longer than the server does. So what is asked
+most often, commits, goes this way. redis-py makes the connection (address, TLS, login, database),
+in a thread, since that waits; from then on only its socket is used.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, cast
+
+import anyio
+import hiredis
+from redis.exceptions import NoScriptError, ResponseError
+
+from gamegirl.supervisor._hosting import spawn
+
+_CHUNK = 1 << 18
+_CLOSE_SECONDS = 1.0
+
+_WAIT_READABLE = (BlockingIOError, InterruptedError, ssl.SSLWantReadError)
+_MORE = object()
+"""What the parser answers when a reply isn't complete."""
+
+
+class _Call:
+    """Requests that were sent together, and what came back."""
+
+    __slots__ = ("answers", "error", "over", "wanted")
+
+    def __init__(self, wanted: int) -> None:
+        self.wanted = wanted
+        self.answers: list[Any] = []
+        self.error: Exception | None = None
+        self.over = anyio.Event()
+
+
+class Wire:
+    """Sends requests in the order of the calls, and gives each call its own answers.
+
+    Args:
+        connection: A connected connection of redis-py.
+        seconds: An answer may take so long, else the connection is given up; None: any time.
+        release: Is called when the connection is closed.
+
+    Attributes:
+        failure: Why it can't be used any more; None: it can.
+    """
+
+    def __init__(
+        self, connection: Any, seconds: float | None, release: Callable[[Any], None]
+    ) -> None:
+        self._connection = connection
+        self._socket: socket.socket = connection._sock
+        self._socket.setblocking(False)
+        self._seconds = seconds
+        self._release = release
+        self._parser = cast(Any, hiredis).Reader(
+            protocolError=ConnectionError, replyError=_error, notEnoughData=_MORE
+        )
+        self._calls: deque[_Call] = deque()
+        self._unsent: deque[memoryview] = deque()
+        self._stuck = anyio.Event()
+        self._closed = anyio.Event()
+        self.failure: Exception | None = None
+        self._task = spawn(self._run, "gamegirl.redis")
+
+    @staticmethod
+    def fits(connection: Any) -> bool:
+        """Whether a connection has a socket of the operating system, as real ones have."""
+        return isinstance(getattr(connection, "_sock", None), socket.socket)
+
+    async def exchange(self, requests: Sequence[bytes]) -> list[Any]:
+        """Send packed requests and wait for an answer, or a `ResponseError`, for each.
+
+        A caller who is cancelled leaves the connection as it is: the answers are dropped.
+
+        Raises:
+            OSError: The connection broke or an answer took too long; what was sent is in doubt.
+        """
+        if not requests:
+            return []
+        call = _Call(len(requests))
+        if self.failure is None:
+            self._calls.append(call)
+            self._send(requests[0] if len(requests) == 1 else b"".join(requests))
+        else:
+            self._end(call)
+        with anyio.move_on_after(self._seconds):
+            await call.over.wait()
+        if not call.over.is_set():
+            self.fail(TimeoutError("Timeout reading from socket"))
+        if call.error is not None:
+            raise call.error
+        return call.answers
+
+    async def aclose(self) -> None:
+        """Close the connection; who still waits gets an error."""
+        self.fail(ConnectionError("the store was closed"))
+        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+            await self._closed.wait()
+
+    def fail(self, error: Exception) -> None:
+        """Give the connection up: nobody knows any more which answer belongs to what."""
+        if self.failure is not None:
+            return
+        self.failure = error
+        for call in self._calls:
+            self._end(call)
+        self._calls.clear()
+        self._stuck.set()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # Wakes the tasks; the last of them closes it.
+
+    def _end(self, call: _Call) -> None:
+        failure = self.failure
+        # An error of each caller's own: raising adds to what it keeps.
+        call.error = type(failure)(*failure.args) if isinstance(failure, OSError) else failure
+        call.over.set()
+
+    def _send(self, data: bytes) -> None:
+        rest = memoryview(data)
+        if not self._unsent:
+            try:
+                rest = rest[self._socket.send(data) :]
+            except (*_WAIT_READABLE, ssl.SSLWantWriteError):
+                pass
+            except OSError as error:
+                self.fail(error)
+        if rest and self.failure is None:
+            self._unsent.append(rest)
+            self._stuck.set()
+
+    async def _run(self) -> None:
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._write)
+                try:
+                    await self._read()
+                except (OSError, ValueError) as error:
+                    self.fail(error)
+                tasks.cancel_scope.cancel()
+        finally:
+            self.fail(ConnectionError("its task was cancelled"))
+            self._connection.disconnect()
+            self._release(self._connection)
+            self._closed.set()
+
+    async def _read(self) -> None:
+        parser, calls = self._parser, self._calls
+        encrypted = self._socket if isinstance(self._socket, ssl.SSLSocket) else None
+        while self.failure is None:
+            if encrypted is None or not encrypted.pending():
+                await anyio.wait_readable(self._socket)
+            try:
+                data = self._socket.recv(_CHUNK)
+            except _WAIT_READABLE:
+                continue
+            if not data:
+                raise ConnectionError("Connection closed by server.")
+            parser.feed(data)
+            while (answer := parser.gets()) is not _MORE:
+                if not calls:
+                    raise ConnectionError("it answered what nobody had asked")
+                call = calls[0]
+                call.answers.append(answer)
+                if len(call.answers) == call.wanted:
+                    del calls[0]
+                    call.over.set()
+
+    async def _write(self) -> None:
+        unsent = self._unsent
+        while self.failure is None:
+            if not unsent:
+                self._stuck = anyio.Event()
+                await self._stuck.wait()
+                continue
+            await anyio.wait_writable(self._socket)
+            try:
+                rest = unsent[0][self._socket.send(unsent[0]) :]
+            except (*_WAIT_READABLE, ssl.SSLWantWriteError):
+                continue
+            except OSError as error:
+                self.fail(error)
+                return
+            if rest:
+                unsent[0] = rest
+            else:
+                del unsent[0]
+
+
+def _error(text: str) -> ResponseError:
+    """A refusal as redis-py would give it."""
+    return NoScriptError(text) if text.startswith("NOSCRIPT") else ResponseError(text)
