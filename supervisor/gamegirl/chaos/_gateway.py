@@ -193,8 +193,9 @@ class Crowd:
 
     async def finish(self, channel: str) -> None:
         """Close the window and record all turns, so that the game can be judged."""
-        await self._gateway.ask(channel, "close_window")
         while True:
+            # A press whose player has given up may still be on its way, and open another window.
+            await self._gateway.ask(channel, "close_window")
             state = await self._gateway.ask(channel, "state")
             if not state["closed_turns"] and state["window"] is None:
                 return
