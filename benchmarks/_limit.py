@@ -16,17 +16,17 @@ import subprocess
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import anyio
 import redis
-import redis.connection
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from benchmarks._contest import Measure, Sample, Site
 from benchmarks._presses import CHANNELS, CHOICE, PLAYERS, player_id, player_name
-from gamegirl.supervisor import RedisStore, Settings, Supervisor
+from gamegirl.supervisor import Settings, Supervisor
+from gamegirl.supervisor.stores import _redis
+from gamegirl.supervisor.stores._scripts import COMMIT
 
 _CHANNEL = "__rand_int__"
 """What redis-benchmark replaces by twelve digits, each time anew."""
@@ -89,41 +89,27 @@ def _cells(line: str) -> list[str]:
 async def _caught_commit(url: str) -> tuple[list[bytes], bytes]:
     """The EVALSHA of one press and the text of its script, as the runtime sends them."""
     sent: list[list[bytes]] = []
+    pack = _redis.PACK
 
-    class Catching(redis.connection.Connection):
-        def pack_command(self, *parts: Any) -> Any:
-            sent.append([part if isinstance(part, bytes) else str(part).encode() for part in parts])
-            above: Any = super()
-            return above.pack_command(*parts)
+    def caught(parts: tuple[Any, ...]) -> bytes:
+        sent.append([part if isinstance(part, bytes) else str(part).encode() for part in parts])
+        return pack(parts)
 
-    server = urlsplit(url)
-    client = redis.Redis(
-        connection_pool=redis.ConnectionPool(
-            connection_class=Catching,
-            host=server.hostname,
-            port=server.port,
-            db=int(server.path.removeprefix("/")),
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-        )
-    )
-    with client:
-        client.script_flush()
-        store = RedisStore(client)
-        async with Supervisor(store, settings=Settings(window_seconds=3600.0)) as supervisor:
+    with patch.object(_redis, "PACK", caught):
+        async with Supervisor(url, settings=Settings(window_seconds=3600.0)) as supervisor:
             session = supervisor.session(_CHANNEL)
             await session.boot("Neon Catacombs")
             for player in range(PLAYERS):
                 await session.press(player_id(player), player_name(player), CHOICE)
-            sent_before = len(sent)
+            sent.clear()
             await session.press(player_id(0), player_name(0), CHOICE)
-            scripts = [parts for parts in sent[sent_before:] if parts[0] == b"EVALSHA"]
-            texts = [parts[2] for parts in sent if parts[:2] == [b"SCRIPT", b"LOAD"]]
-    (commit,) = [parts for parts in scripts if _CHANNEL.encode() in parts[4]]
-    (text,) = [
-        text for text in texts if b"-- The commit" in text or b"local function commit" in text
+            of_press = tuple(sent)
+    (commit,) = [
+        parts
+        for parts in of_press
+        if parts[:2] == [b"EVALSHA", COMMIT.sha] and _CHANNEL.encode() in parts[4]
     ]
-    return commit, text
+    return commit, COMMIT.text
 
 
 def _prepare(url: str, commit: list[bytes], script: bytes) -> bytes:

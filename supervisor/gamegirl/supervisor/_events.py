@@ -228,6 +228,7 @@ class EventHub:
         self._listener = listener
         # Weakly: whoever drops its stream without closing it is no observer any more.
         self._streams: WeakSet[EventStream] = WeakSet()
+        self._observed = False
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -236,6 +237,7 @@ class EventHub:
         """A new observer's stream."""
         stream = EventStream(self, self._most)
         self._streams.add(stream)
+        self._observed = True
         return stream
 
     def leave(self, stream: EventStream) -> None:
@@ -245,7 +247,8 @@ class EventHub:
     def publish(self, event: object) -> None:
         """Tell everybody."""
         self._listener(event)
-        if len(self._streams):  # To iterate over a weak set takes a microsecond, also an empty one.
+        if self._observed:  # To iterate over a weak set takes a microsecond, also an empty one.
+            self._observed = len(self._streams) > 0
             for stream in self._streams:
                 stream.put(event)
 

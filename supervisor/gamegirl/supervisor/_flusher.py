@@ -64,11 +64,12 @@ class Flusher:
 
     def add(self, cell: Cell, *, urgent: bool) -> None:
         """The actor has something to commit: now, or within `flush_seconds`."""
-        if cell.busy().commits[0].flying:
+        backlog = cell.backlog
+        if backlog is not None and backlog.commits[0].flying:
             return  # When that one is settled it is added again.
         if urgent:
             self._urgent[cell] = None
-            if self._idle:
+            if self._idle and len(self._urgent) >= self._portion * self._busy:
                 self._wake()
         elif cell not in self._patient:
             if not self._patient:
@@ -130,8 +131,7 @@ class Flusher:
             del urgent[cell]
             if patient:
                 patient.pop(cell, None)
-            if _sendable(cell):
-                batch.append(cell)
+            batch.append(cell)
         return batch
 
     async def _send(self, batch: Sequence[Cell]) -> None:
@@ -152,9 +152,12 @@ class Flusher:
         pending: list[tuple[Cell, PendingCommit]] = []
         commits: list[Commit] = []
         for cell in batch:
-            if not _sendable(cell):
+            backlog = cell.backlog
+            if backlog is None or not backlog.commits or cell.status is Status.REWRITING:
+                continue  # Settled meanwhile, or another claim comes first.
+            commit = backlog.commits[0]
+            if commit.flying:
                 continue
-            commit = cell.busy().commits[0]
             sent = commit.sent
             if sent is None:
                 sent = commit.sent = _freeze(cell, commit)
@@ -195,39 +198,23 @@ class Flusher:
         await anyio.sleep(self._engine.retry_delay(self._failures))
 
 
-def _sendable(cell: Cell) -> bool:
-    """Whether its first commit is to be sent now.
-
-    It may be settled by now or under way, or the actor may have to be claimed anew before.
-    """
-    backlog = cell.backlog
-    return (
-        backlog is not None
-        and bool(backlog.commits)
-        and not backlog.commits[0].flying
-        and cell.status is not Status.REWRITING
-    )
-
-
 def _freeze(cell: Cell, commit: PendingCommit) -> Commit:
     """The commit as it goes to the store, now and whenever it is sent again."""
-    revision = cell.revision + 1
+    revision, owner = cell.revision + 1, cell.owner
     return Commit(
-        actor=cell.key,
-        owner=cell.owner,
-        revision=revision,
-        commit_id=f"{cell.owner.split(':')[1]}.{revision}",
-        writes=_merge(commit.writes),
-        requires=commit.requires,
-        due=commit.due,
-        release=commit.release,
+        cell.key,
+        owner,
+        revision,
+        f"{owner.split(':', 2)[1]}.{revision}",
+        commit.writes if len(commit.writes) < 2 else _merge(commit.writes),
+        commit.requires,
+        commit.due,
+        commit.release,
     )
 
 
 def _merge(writes: Sequence[Write]) -> Sequence[Write]:
     """The same writes with neighbouring patches of one hash made into one."""
-    if len(writes) < 2:
-        return writes
     merged: list[Write] = []
     for write in writes:
         last = merged[-1] if merged else None

@@ -48,7 +48,7 @@ T = TypeVar("T")
 _PAGE = 1000
 """Members of the due index a script call, and key names a SCAN."""
 
-_PACK: Callable[[tuple[Any, ...]], bytes] = cast(Any, hiredis).pack_command
+PACK: Callable[[tuple[Any, ...]], bytes] = cast(Any, hiredis).pack_command
 """What redis-py calls too, after it has looked at each argument, which here are texts and bytes."""
 
 _RUN_ID = re.compile(rb"run_id:([0-9a-f]+)")
@@ -309,7 +309,7 @@ class RedisStore:
             sent = 0
             for command in commands:
                 # One after the other, so that the server works while the next one is made.
-                connection.send_packed_command((_PACK(command),))
+                connection.send_packed_command((PACK(command),))
                 sent += 1
             answers: list[Any] = []
             for _ in range(sent):
@@ -370,7 +370,7 @@ class RedisStore:
         commands = next(steps)
         while True:
             try:
-                answers: list[Any] = await wire.exchange([_PACK(command) for command in commands])
+                answers: list[Any] = await wire.exchange([PACK(command) for command in commands])
             except OSError as error:
                 raise _redis_errors.unavailable(error, doing, Fate.IN_DOUBT) from error
             try:
