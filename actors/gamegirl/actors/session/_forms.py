@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -23,13 +23,18 @@ from gamegirl.actors.session._parts import (
     NUMBER_MAX,
     PLAYER_FIELDS,
     fault,
+    fields_to_json,
     flag_of,
+    flag_to_json,
     mapping_of,
     player_of,
-    player_to_plain,
+    players_to_bytes,
     printable,
+    quoted,
     text_of,
     texts_of,
+    texts_to_json,
+    utf8,
     whole_of,
 )
 from gamegirl.actors.session._rules import SessionRules
@@ -52,6 +57,10 @@ _JSON_FIELDS = frozenset(
     )
 )
 _HASH_FIELDS = _JSON_FIELDS | {"pending_choices", "countdown_started"}
+_HASH_SPELLED = b"\0".join(b"%b\0%%b" % name.encode() for name in sorted(_HASH_FIELDS))
+"""The hash form as `digest_of_hash` joins it, where it has no other fields."""
+
+_DIGEST_BYTES = 12
 _DEPTH_MAX = 64
 """So deep may an unknown field be nested to be kept: far from where encoding it would fail."""
 
@@ -84,52 +93,76 @@ class Form:
 
     def digest(self) -> str:
         """The digest of what it says."""
-        players = None if self.players is None else _players_to_bytes(self.players, {})
-        return _digest(_head(self), players, self.pending)
+        head = [
+            self.game_id,
+            self.game_name,
+            self.active,
+            self.turn_number,
+            self.title_screen_url,
+            self.crown_holder,
+        ]
+        return digest_of(
+            encode_json(head),
+            b"-" if self.players is None else players_to_bytes(self.players),
+            b"-" if self.pending is None else encode_json(self.pending),
+        )
 
 
 def digest_of(*parts: bytes) -> str:
     """A short digest of bytes."""
-    return hashlib.blake2b(b"\0".join(parts), digest_size=12).hexdigest()
+    return hashlib.blake2b(b"\0".join(parts), digest_size=_DIGEST_BYTES).hexdigest()
 
 
 def digest_of_hash(fields: Mapping[str, Value]) -> str:
     """A digest of a hash as stored, whatever the order of its fields."""
-    return digest_of(*(part for pair in sorted(_bytes_pairs(fields)) for part in pair))
+    pairs = ((key.encode(), _value_bytes(value)) for key, value in fields.items())
+    return digest_of(*(part for pair in sorted(pairs) for part in pair))
 
 
 def full_forms(state: SessionState, rules: SessionRules) -> list[Write]:
     """Writes of everything but the history, the journal and the closed turns."""
     channel_id = state.channel_id
     extras = state.extras
-    players = _players_to_bytes(state.players, extras.players if extras else {})
-    bare = _players_to_bytes(state.players, {}) if extras and extras.players else players
-    pending = state.pending()
+    players = players_to_bytes(state.players, extras.players if extras else None)
+    bare = players_to_bytes(state.players) if extras and extras.players else players
+    pending = utf8(texts_to_json(state.pending())) if state.choices else b"{}"
     text = json_text(state, players)
-    fields: dict[str, Value] = dict(extras.hash) if extras else {}
-    fields |= {
-        "game_id": state.game_id,
-        "game_name": state.game_name,
-        "channel_id": channel_id,
-        "active": "1" if state.active else "0",
-        "turn_number": str(state.turn_number),
-        "title_screen_url": state.title_screen_url,
-        "crown_holder": state.crown_holder or "",
+    # In the order of their names, for the digest.
+    known: dict[str, bytes] = {
+        "active": b"1" if state.active else b"0",
+        "channel_id": utf8(channel_id),
+        "countdown_started": b"0.0",
+        "crown_holder": utf8(state.crown_holder or ""),
+        "game_id": utf8(state.game_id),
+        "game_name": utf8(state.game_name),
+        "pending_choices": pending,
         "players": players,
-        "pending_choices": encode_json(pending),
-        "countdown_started": "0.0",
+        "title_screen_url": utf8(state.title_screen_url),
+        "turn_number": b"%d" % state.turn_number,
     }
-    head = _head(state)
+    fields: Mapping[str, Value] = known
+    if extras and extras.hash:
+        fields = {**extras.hash, **known}
+        hash_raw = digest_of_hash(fields)
+    else:
+        hash_raw = digest_of(_HASH_SPELLED % tuple(known.values()))
+    # Of what both digests are about, the most is hashed once.
+    hash_said = hashlib.blake2b(
+        b"%b\0%b\0" % (_head(state), bare), digest_size=_DIGEST_BYTES
+    )
+    json_said = hash_said.copy()
+    json_said.update(b"-")
+    hash_said.update(pending)
     return [
         PutText(json_key(channel_id), text),
         PutHash(hash_key(channel_id), fields, math.ceil(rules.hash_ttl_seconds)),
         notes(
             state,
             same="1",
-            json=_digest(head, bare, None),
+            json=json_said.hexdigest(),
             json_raw=digest_of(text),
-            hash=_digest(head, bare, pending),
-            hash_raw=digest_of_hash(fields),
+            hash=hash_said.hexdigest(),
+            hash_raw=hash_raw,
         ),
         index_entry(state),
     ]
@@ -139,19 +172,16 @@ def json_text(state: SessionState, players: bytes | None = None) -> bytes:
     """The JSON form."""
     extras = state.extras
     if players is None:
-        players = _players_to_bytes(state.players, extras.players if extras else {})
-    head: dict[str, Any] = {
-        "game_id": state.game_id,
-        "game_name": state.game_name,
-        "channel_id": state.channel_id,
-        "active": state.active,
-        "turn_number": state.turn_number,
-        "title_screen_url": state.title_screen_url,
-        "crown_holder": state.crown_holder,
-    }
-    if extras:
-        head |= extras.json
-    return encode_json(head)[:-1] + b',"players":' + players + b"}"
+        players = players_to_bytes(state.players, extras.players if extras else None)
+    crown_holder = state.crown_holder
+    head = (
+        f'{{"game_id":{quoted(state.game_id)},"game_name":{quoted(state.game_name)}'
+        f',"channel_id":{quoted(state.channel_id)},"active":{flag_to_json(state.active)}'
+        f',"turn_number":{state.turn_number},"title_screen_url":{quoted(state.title_screen_url)}'
+        f',"crown_holder":{"null" if crown_holder is None else quoted(crown_holder)}'
+        f"{fields_to_json(extras.json) if extras else ''}"
+    )
+    return b'%b,"players":%b}' % (utf8(head), players)
 
 
 def notes(state: SessionState, **digests: str) -> Write:
@@ -173,14 +203,10 @@ def notes(state: SessionState, **digests: str) -> Write:
 
 def index_entry(state: SessionState) -> Write:
     """The game's entry in the listing of all games."""
-    entry = encode_json(
-        {
-            "game_name": state.game_name,
-            "channel_id": state.channel_id,
-            "turn_number": state.turn_number,
-            "active": state.active,
-            "title_screen_url": state.title_screen_url,
-        }
+    entry = utf8(
+        f'{{"game_name":{quoted(state.game_name)},"channel_id":{quoted(state.channel_id)}'
+        f',"turn_number":{state.turn_number},"active":{flag_to_json(state.active)}'
+        f',"title_screen_url":{quoted(state.title_screen_url)}}}'
     )
     return PatchHash(INDEX_KEY, {state.game_id: entry})
 
@@ -342,40 +368,14 @@ def encode_loosely(plain: Any) -> bytes:
         return ascii(plain).encode()
 
 
-def _players_to_bytes(
-    players: Mapping[str, Player], extras: Mapping[str, Mapping[str, Any]]
-) -> bytes:
-    plain = {user_id: player_to_plain(player) for user_id, player in players.items()}
-    for user_id, fields in extras.items():
-        if user_id in plain:
-            plain[user_id] |= fields
-    return encode_json(plain)
-
-
-def _head(form: Form | SessionState) -> bytes:
-    crown_holder = form.crown_holder
-    if isinstance(form, SessionState):
-        crown_holder = crown_holder or ""
-    return encode_json(
-        [
-            form.game_id,
-            form.game_name,
-            form.active,
-            form.turn_number,
-            form.title_screen_url,
-            crown_holder,
-        ]
+def _head(state: SessionState) -> bytes:
+    """What a state says but for its players, as in `Form.digest`."""
+    return utf8(
+        f"[{quoted(state.game_id)},{quoted(state.game_name)},{flag_to_json(state.active)}"
+        f",{state.turn_number},{quoted(state.title_screen_url)}"
+        f",{quoted(state.crown_holder or '')}]"
     )
 
 
-def _digest(head: bytes, players: bytes | None, pending: Mapping[str, str] | None) -> str:
-    return digest_of(
-        head,
-        b"-" if players is None else players,
-        b"-" if pending is None else encode_json(dict(pending)),
-    )
-
-
-def _bytes_pairs(fields: Mapping[str, Value]) -> Iterable[tuple[bytes, bytes]]:
-    for key, value in fields.items():
-        yield key.encode(), value.encode() if isinstance(value, str) else value
+def _value_bytes(value: Value) -> bytes:
+    return value.encode() if isinstance(value, str) else value
