@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from json.encoder import encode_basestring as quoted
 from typing import Any
 
 import attrs
@@ -30,7 +31,6 @@ from gamegirl.actors.session._parts import (
     player_of,
     players_to_bytes,
     printable,
-    quoted,
     text_of,
     texts_of,
     texts_to_json,
@@ -38,7 +38,7 @@ from gamegirl.actors.session._parts import (
     whole_of,
 )
 from gamegirl.actors.session._rules import SessionRules
-from gamegirl.actors.session._state import SessionState
+from gamegirl.actors.session._state import SessionState, tally_of
 from gamegirl.codec import CodecError, decode_json, encode_json
 
 SCHEMA = 1
@@ -61,6 +61,7 @@ _HASH_SPELLED = b"\0".join(b"%b\0%%b" % name.encode() for name in sorted(_HASH_F
 """The hash form as `digest_of_hash` joins it, where it has no other fields."""
 
 _DIGEST_BYTES = 12
+_TALLY = "sum:"
 _DEPTH_MAX = 64
 """So deep may an unknown field be nested to be kept: far from where encoding it would fail."""
 
@@ -119,6 +120,20 @@ def digest_of_hash(fields: Mapping[str, Value]) -> str:
     return digest_of(*(part for pair in sorted(pairs) for part in pair))
 
 
+def note_of_history(state: SessionState) -> str:
+    """A digest of the history."""
+    if state.tally is None:
+        state.tally = tally_of(state.records)
+    return f"{_TALLY}{state.tally:x}"
+
+
+def fits_history(noted: str, records: Sequence[bytes]) -> bool:
+    """Whether these are the records that were noted, also by an earlier version."""
+    if noted.startswith(_TALLY):
+        return noted == f"{_TALLY}{tally_of(records):x}"
+    return noted == digest_of(*records)
+
+
 def full_forms(state: SessionState, rules: SessionRules) -> list[Write]:
     """Writes of everything but the history, the journal and the closed turns."""
     channel_id = state.channel_id
@@ -147,9 +162,7 @@ def full_forms(state: SessionState, rules: SessionRules) -> list[Write]:
     else:
         hash_raw = digest_of(_HASH_SPELLED % tuple(known.values()))
     # Of what both digests are about, the most is hashed once.
-    hash_said = hashlib.blake2b(
-        b"%b\0%b\0" % (_head(state), bare), digest_size=_DIGEST_BYTES
-    )
+    hash_said = hashlib.blake2b(b"%b\0%b\0" % (_head(state), bare), digest_size=_DIGEST_BYTES)
     json_said = hash_said.copy()
     json_said.update(b"-")
     hash_said.update(pending)
@@ -195,7 +208,7 @@ def notes(state: SessionState, **digests: str) -> Write:
             "schema": str(SCHEMA),
             "game": state.game_id,
             "saved": state.saved,
-            "history": digest_of(*state.records),
+            "history": note_of_history(state),
             **digests,
         },
     )

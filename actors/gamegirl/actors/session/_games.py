@@ -123,7 +123,7 @@ def load(changes: Changes, message: Load) -> Booted:
     state.become(loaded)
     changes.write(hold(state))
     if state.records:
-        del state.records[: -rules.history_max]
+        state.cut_records(rules.history_max)
         changes.write(PutList(history_key(state.channel_id), tuple(state.records)))
     changes.write(*whole_turns(state))
     if state.choices:
