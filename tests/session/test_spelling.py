@@ -34,7 +34,7 @@ from gamegirl.actors.session._forms import (
     json_form,
     note_of_history,
 )
-from gamegirl.actors.session._keys import channel_keys
+from gamegirl.actors.session._keys import history_key, meta_key
 from gamegirl.actors.session._parts import (
     answers_to_plain,
     kept_to_bytes,
@@ -44,7 +44,7 @@ from gamegirl.actors.session._parts import (
 from gamegirl.actors.session._state import Choice, Extras, KeptTurn
 from gamegirl.codec import CodecError, encode_json
 
-_, HISTORY, *_, META = channel_keys("c")
+HISTORY, META = history_key("c"), meta_key("c")
 TRICKY = ['"', "\\", "\n\r\t", "\x00\x1f\x7f\x85", "\u2028", "🎮é", "</", "/"]
 TEXTS = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=12), st.sampled_from(TRICKY)
@@ -54,7 +54,7 @@ MOMENTS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**1
 CHOICES = st.dictionaries(TEXTS, TEXTS, max_size=4)
 UNKNOWN: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
     TEXTS.map(lambda name: f"x{name}"),
-    st.none() | st.booleans() | COUNTS | MOMENTS | TEXTS | st.lists(TEXTS | st.just({"a": []})),
+    st.none() | st.booleans() | COUNTS | MOMENTS | TEXTS | st.lists(TEXTS | st.just({"a": 1})),
     max_size=3,
 )
 PLAYERS = st.dictionaries(

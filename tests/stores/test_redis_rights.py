@@ -434,7 +434,7 @@ async def test_without_the_rehearsal_half_a_commit_would_stay(
     bot: Bot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The control: a script that just writes leaves halves, and what a list has got twice."""
-    text = _scripts.COMMIT.text.decode().replace("rehearse(a, KEYS[k], rev)", "local _ = rev")
+    text = _scripts.COMMIT.text.decode().replace("rehearse(head, keys[k], rev)", "local _ = rev")
     monkeypatch.setattr(_scripts, "COMMIT", _scripts.Script.of(text))
     wrong = await denied_commits(bot)
     assert {"ltrim", "ltrim doubles", "expire doubles", "set doubles"} <= set(wrong)

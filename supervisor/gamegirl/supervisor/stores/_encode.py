@@ -86,7 +86,7 @@ def commit_arguments(commit: Commit, keys: list[Argument], arguments: list[Argum
 
 def _write_arguments(write: Write, to: list[Argument]) -> None:
     if type(write) is PatchHash:  # As nearly all are.
-        to += (b"P", b"%d" % (2 * len(write.fields)), b"%d" % len(write.remove))
+        to.append(b"P%d:%d" % (2 * len(write.fields), len(write.remove)))
         _add_fields(write.fields, to)
         to += [_typed.value_bytes(name) for name in write.remove]
         return
@@ -95,13 +95,13 @@ def _write_arguments(write: Write, to: list[Argument]) -> None:
             to += (b"T", _typed.value_bytes(write.text))
         case PutHash():
             ttl = b"" if write.ttl_seconds is None else b"%d" % write.ttl_seconds
-            to += (b"H", ttl, b"%d" % (2 * len(write.fields)))
+            to.append(b"H%d:%b" % (2 * len(write.fields), ttl))
             _add_fields(write.fields, to)
         case PutList():
-            to += (b"L", b"", b"%d" % len(write.items))
+            to.append(b"L%d" % len(write.items))
             to += [_typed.value_bytes(item) for item in write.items]
         case AppendList():
-            to += (b"A", b"%d" % max(write.keep, 0), b"%d" % len(write.items))
+            to.append(b"A%d:%d" % (len(write.items), max(write.keep, 0)))
             to += [_typed.value_bytes(item) for item in write.items]
         case Drop():
             to.append(b"D")
@@ -110,9 +110,15 @@ def _write_arguments(write: Write, to: list[Argument]) -> None:
 
 
 def _add_fields(fields: Mapping[str, Value], to: list[Argument]) -> None:
-    for name, value in fields.items():
-        to.append(_typed.value_bytes(name))
-        to.append(_typed.value_bytes(value))
+    to += [
+        part
+        if type(part) is bytes
+        else part.encode()
+        if type(part) is str
+        else _typed.value_bytes(part)
+        for field in fields.items()
+        for part in field
+    ]
 
 
 def outcome(commit: Commit, answer: Any) -> Outcome:
