@@ -145,14 +145,14 @@ def full_forms(state: SessionState, rules: SessionRules) -> list[Write]:
     # In the order of their names, for the digest.
     known: dict[str, bytes] = {
         "active": b"1" if state.active else b"0",
-        "channel_id": utf8(channel_id),
+        "channel_id": channel_id.encode(),
         "countdown_started": b"0.0",
-        "crown_holder": utf8(state.crown_holder or ""),
-        "game_id": utf8(state.game_id),
-        "game_name": utf8(state.game_name),
+        "crown_holder": (state.crown_holder or "").encode(),
+        "game_id": state.game_id.encode(),
+        "game_name": state.game_name.encode(),
         "pending_choices": pending,
         "players": players,
-        "title_screen_url": utf8(state.title_screen_url),
+        "title_screen_url": state.title_screen_url.encode(),
         "turn_number": b"%d" % state.turn_number,
     }
     fields: Mapping[str, Value] = known

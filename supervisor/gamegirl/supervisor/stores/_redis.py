@@ -12,9 +12,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar
 
-import hiredis
 import redis
 from anyio import CancelScope, CapacityLimiter, to_thread
 from redis.exceptions import NoScriptError, ResponseError
@@ -49,9 +48,6 @@ _PORTION = 64
 """Commits, claims or keys a script call: few enough that nobody else waits long for the server."""
 
 _PAGE = 1000
-
-_PACK: Callable[[tuple[Any, ...]], bytes] = cast(Any, hiredis).pack_command
-"""What redis-py calls too, after it has looked at each argument, which here are texts and bytes."""
 
 """Members of the due index a script call, and key names a SCAN."""
 
@@ -310,7 +306,7 @@ class RedisStore:
 
         def made() -> Iterator[tuple[Any, ...]]:
             for keys, arguments in calls:
-                command = ("EVALSHA", script.sha, b"%d" % len(keys), *keys, *arguments)
+                command = (b"EVALSHA", script.sha, b"%d" % len(keys), *keys, *arguments)
                 commands.append(command)
                 yield command
 
@@ -366,7 +362,7 @@ class RedisStore:
             sent = 0
             for command in commands:
                 # One after the other, so that the server works while the next one is made.
-                connection.send_packed_command((_PACK(command),))
+                connection.send_packed_command((_encode.packed(command),))
                 sent += 1
             answers: list[Any] = []
             for _ in range(sent):
