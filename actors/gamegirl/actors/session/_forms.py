@@ -38,7 +38,7 @@ from gamegirl.actors.session._parts import (
     whole_of,
 )
 from gamegirl.actors.session._rules import SessionRules
-from gamegirl.actors.session._state import SessionState, tally_of
+from gamegirl.actors.session._state import Forms, SessionState, tally_of
 from gamegirl.codec import CodecError, decode_json, encode_json
 
 SCHEMA = 1
@@ -136,6 +136,35 @@ def fits_history(noted: str, records: Sequence[bytes]) -> bool:
 
 def full_forms(state: SessionState, rules: SessionRules) -> list[Write]:
     """Writes of everything but the history, the journal and the closed turns."""
+    forms = _forms(state, rules)
+    text, fields, entry = forms.writes
+    return [text, fields, notes(state, **forms.digests), entry]
+
+
+def _forms(state: SessionState, rules: SessionRules) -> Forms:
+    """The full forms: a record's are its close's, unless something has changed in between."""
+    if state.extras or state.choices:
+        state.forms = None
+        return _spelled(state, rules, ())
+    said = (
+        state.channel_id,
+        state.game_id,
+        state.game_name,
+        state.active,
+        state.turn_number,
+        state.title_screen_url,
+        state.crown_holder,
+        *state.players.values(),
+    )
+    forms = state.forms
+    if forms is None or forms.said != said:
+        forms = _spelled(state, rules, said)
+    # Only as long as it is of use: it takes as much memory as all the rest.
+    state.forms = forms if state.unrecorded() else None
+    return forms
+
+
+def _spelled(state: SessionState, rules: SessionRules, said: tuple[object, ...]) -> Forms:
     channel_id = state.channel_id
     extras = state.extras
     players = players_to_bytes(state.players, extras.players if extras else None)
@@ -166,19 +195,21 @@ def full_forms(state: SessionState, rules: SessionRules) -> list[Write]:
     json_said = hash_said.copy()
     json_said.update(b"-")
     hash_said.update(pending)
-    return [
-        PutText(json_key(channel_id), text),
-        PutHash(hash_key(channel_id), fields, math.ceil(rules.hash_ttl_seconds)),
-        notes(
-            state,
-            same="1",
-            json=json_said.hexdigest(),
-            json_raw=digest_of(text),
-            hash=hash_said.hexdigest(),
-            hash_raw=hash_raw,
+    return Forms(
+        said,
+        (
+            PutText(json_key(channel_id), text),
+            PutHash(hash_key(channel_id), fields, math.ceil(rules.hash_ttl_seconds)),
+            index_entry(state),
         ),
-        index_entry(state),
-    ]
+        {
+            "same": "1",
+            "json": json_said.hexdigest(),
+            "json_raw": digest_of(text),
+            "hash": hash_said.hexdigest(),
+            "hash_raw": hash_raw,
+        },
+    )
 
 
 def json_text(state: SessionState, players: bytes | None = None) -> bytes:
@@ -214,7 +245,7 @@ def notes(state: SessionState, **digests: str) -> Write:
     )
 
 
-def index_entry(state: SessionState) -> Write:
+def index_entry(state: SessionState) -> PatchHash:
     """The game's entry in the listing of all games."""
     entry = utf8(
         f'{{"game_name":{quoted(state.game_name)},"channel_id":{quoted(state.channel_id)}'

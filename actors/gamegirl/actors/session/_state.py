@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import attrs
 
+from gamegirl.actors._writes import PatchHash, PutHash, PutText
 from gamegirl.actors.session._data import ClosedTurn, Player, Pressed, Session, Window
 
 _TALLY_BYTES: Final = 12
@@ -63,6 +64,21 @@ class Extras:
 
 
 @attrs.define(eq=False)
+class Forms:
+    """Full forms as they were written last, while a record is soon to write them again.
+
+    Attributes:
+        said: All that they are made of; the same again gives the same again.
+        writes: The JSON form, the hash form and the entry in the listing.
+        digests: What is noted about them.
+    """
+
+    said: tuple[object, ...]
+    writes: tuple[PutText, PutHash, PatchHash]
+    digests: dict[str, str]
+
+
+@attrs.define(eq=False)
 class SessionState:
     """A channel's game, live or what was played last. A press changes a few fields of it.
 
@@ -73,6 +89,7 @@ class SessionState:
         turns: Turn number to closed turn: the unrecorded ones and the last recorded.
         records: The history's entries as stored, oldest first.
         tally: Theirs, once it was asked for.
+        forms: The full forms, while a closed turn waits for its record.
         saved: The holder under which the game was saved; empty: no save of it is stored.
         performing: The turn that `on_turn` has in hand.
         awaited: The turn that `on_turn` left to the host to record.
@@ -96,6 +113,7 @@ class SessionState:
     turns: dict[int, KeptTurn] = attrs.field(factory=dict[int, KeptTurn])
     records: list[bytes] = attrs.field(factory=list[bytes])
     tally: int | None = None
+    forms: Forms | None = None
     extras: Extras | None = None
     saved: str = ""
     performing: int | None = None
