@@ -29,10 +29,8 @@ from gamegirl.actors.session._forms import (
     digest_of,
     digest_of_hash,
     fits_history,
-    full_forms,
     hash_form,
     json_form,
-    note_of_history,
 )
 from gamegirl.actors.session._keys import history_key, meta_key
 from gamegirl.actors.session._parts import (
@@ -42,6 +40,7 @@ from gamegirl.actors.session._parts import (
     record_to_bytes,
 )
 from gamegirl.actors.session._state import Choice, Extras, KeptTurn
+from gamegirl.actors.session._writing import full_forms, note_of_history
 from gamegirl.codec import CodecError, encode_json
 
 HISTORY, META = history_key("c"), meta_key("c")

@@ -9,10 +9,10 @@ from gamegirl.actors._behaviour import Decision, Effect, Emit, Quarantined
 from gamegirl.actors._errors import GameActiveError
 from gamegirl.actors._writes import Drop, PatchHash, Require, Value, Write
 from gamegirl.actors.session._data import ClosedTurn
-from gamegirl.actors.session._forms import full_forms
 from gamegirl.actors.session._keys import game_key, journal_key, turns_key
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._state import SessionState
+from gamegirl.actors.session._writing import full_forms
 from gamegirl.codec import GameGirlError
 
 
