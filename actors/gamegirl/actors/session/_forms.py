@@ -50,8 +50,9 @@ _JSON_FIELDS = frozenset(
 )
 HASH_FIELDS = _JSON_FIELDS | {"pending_choices", "countdown_started"}
 DIGEST_BYTES = 12
-TALLY = "sum:"
+_TALLY = "sum:"
 """What the note of a history begins with; without it, it is a digest of all records together."""
+
 _DEPTH_MAX = 64
 """So deep may an unknown field be nested to be kept: far from where encoding it would fail."""
 
@@ -110,10 +111,15 @@ def digest_of_hash(fields: Mapping[str, Value]) -> str:
     return digest_of(*(part for pair in sorted(pairs) for part in pair))
 
 
+def note_of_tally(tally: int) -> str:
+    """What is noted of a history, always as long."""
+    return f"{_TALLY}{tally:024x}"
+
+
 def fits_history(noted: str, records: Sequence[bytes]) -> bool:
     """Whether these are the records that were noted, also by an earlier version."""
-    if noted.startswith(TALLY):
-        return noted == f"{TALLY}{tally_of(records):x}"
+    if noted.startswith(_TALLY):
+        return noted == note_of_tally(tally_of(records))
     return noted == digest_of(*records)
 
 

@@ -16,9 +16,9 @@ from gamegirl.actors.session._forms import (
     DIGEST_BYTES,
     HASH_FIELDS,
     SCHEMA,
-    TALLY,
     digest_of,
     digest_of_hash,
+    note_of_tally,
 )
 from gamegirl.actors.session._keys import INDEX_KEY, hash_key, json_key, meta_key
 from gamegirl.actors.session._parts import (
@@ -157,10 +157,10 @@ def index_entry(state: SessionState) -> PatchHash:
 
 
 def note_of_history(state: SessionState) -> str:
-    """A digest of the history."""
+    """What is noted of the history."""
     if state.tally is None:
         state.tally = tally_of(state.records)
-    return f"{TALLY}{state.tally:x}"
+    return note_of_tally(state.tally)
 
 
 def _head(state: SessionState) -> bytes:
