@@ -35,11 +35,19 @@ _HASH_SPELLED = b"\0".join(b"%b\0%%b" % name.encode() for name in sorted(HASH_FI
 """The hash form as `digest_of_hash` joins it, where it has no other fields."""
 
 
-def full_forms(state: SessionState, rules: SessionRules) -> list[Write]:
-    """Writes of everything but the history, the journal and the closed turns."""
+def full_forms(state: SessionState, rules: SessionRules, *, relisted: bool = True) -> list[Write]:
+    """Writes of everything but the history, the journal and the closed turns.
+
+    Args:
+        relisted: Write the entry in the listing also if it is what was written last.
+    """
+    before = state.forms
     forms = _forms(state, rules)
     text, fields, entry = forms.writes
-    return [text, fields, notes(state, **forms.digests), entry]
+    writes: list[Write] = [text, fields, notes(state, **forms.digests)]
+    if relisted or forms is not before:
+        writes.append(entry)
+    return writes
 
 
 def _forms(state: SessionState, rules: SessionRules) -> Forms:

@@ -136,7 +136,7 @@ local function head_of(text)
     head.size = count + head.removed
     if count == 0 then head.leaves = nil end
   elseif op == 'A' then
-    head.keep = more ~= '0' and '-' .. more
+    head.keep = more ~= '0' and tonumber(more)
     if not head.keep then
       head.leaves = 'none'
     elseif count == 0 then
@@ -151,11 +151,14 @@ local function head_of(text)
   return head
 end
 
--- Calls a command with many arguments, in portions that the stack can take.
+-- Calls a command with many arguments, in portions that the stack can take; its last answer.
 local function with_all(command, key, first, last)
-  for start = first, last, 4000 do
-    call(command, key, unpack(args, start, math.min(start + 3999, last)))
+  if last < first then return 0 end
+  while last - first >= 4000 do
+    call(command, key, unpack(args, first, first + 3999))
+    first = first + 4000
   end
+  return call(command, key, unpack(args, first, last))
 end
 
 -- Makes the write whose head is at `a`.
@@ -171,8 +174,8 @@ local function write(head, a, key)
     with_all('HSET', key, a + 1, a + count)
     if head.ttl then call('EXPIRE', key, head.ttl) end
   elseif head.keep then
-    with_all('RPUSH', key, a + 1, a + count)
-    call('LTRIM', key, head.keep, -1)
+    local length = with_all('RPUSH', key, a + 1, a + count)
+    if length > head.keep or count == 0 then call('LTRIM', key, -head.keep, -1) end
   else
     call('DEL', key)
     if op == 'L' then with_all('RPUSH', key, a + 1, a + count) end
