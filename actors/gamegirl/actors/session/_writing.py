@@ -38,8 +38,7 @@ _HASH_SPELLED = b"\0".join(b"%b\0%%b" % name.encode() for name in sorted(HASH_FI
 def full_forms(state: SessionState, rules: SessionRules, *, relisted: bool = True) -> list[Write]:
     """Writes of everything but the history, the journal and the closed turns.
 
-    Args:
-        relisted: Write the entry in the listing also if it is what was written last.
+    Unless `relisted`, the entry in the listing is left out if it is what was written last.
     """
     before = state.forms
     forms = _forms(state, rules)
