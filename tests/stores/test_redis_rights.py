@@ -33,7 +33,17 @@ from gamegirl.actors import (
 from gamegirl.actors.session import TurnClosed
 from gamegirl.cli._app import app
 from gamegirl.supervisor import ContentQuarantined, RedisStore, Settings, Supervisor, SweepFailed
-from gamegirl.supervisor.stores import ActorKey, Claim, Claimed, Commit, Done, Process, _scripts
+from gamegirl.supervisor.stores import (
+    KEEP_DUE,
+    ActorKey,
+    BadType,
+    Claim,
+    Claimed,
+    Commit,
+    Done,
+    Process,
+    _scripts,
+)
 from gamegirl.testing import FaultyStore, eventually
 
 pytestmark = pytest.mark.anyio
@@ -371,7 +381,7 @@ async def test_a_store_opens_only_with_all_rights_and_names_those_it_lacks(bot: 
 
 
 WRITES: list[Write] = [
-    AppendList("game:session:c:history", ["new"], keep=50),
+    AppendList("game:session:c:history", ["new"], keep=2),
     PutText("game:session:c", "new"),
     PutHash("sg:game_session:c", {"a": "new"}, ttl_seconds=100),
     PatchHash("gg:session:c:window", {"a": "new"}, remove=("gone",)),
@@ -389,7 +399,7 @@ async def denied_commits(bot: Bot) -> list[str]:
     for command in WRITING:
         bot.give(*rule())
         bot.admin.flushall()
-        bot.admin.rpush("game:session:c:history", "old")
+        bot.admin.rpush("game:session:c:history", "older", "old")
         bot.admin.hset("gg:session:c:window", mapping={"gone": "x", "stays": "x"})
         bot.admin.set("game:session:c", "old")
         bot.admin.hset("gg:session:c:turns", "1", "x")
@@ -430,11 +440,37 @@ async def test_a_right_that_is_taken_away_leaves_no_half_of_a_commit(bot: Bot) -
     assert await denied_commits(bot) == []
 
 
+@pytest.mark.parametrize("command", ["hset", "type"])
+async def test_a_right_that_is_taken_away_leaves_no_press(bot: Bot, command: str) -> None:
+    """A lone patch isn't rehearsed: it is the first write, and fails before anything is written."""
+    bot.give(*rule())
+    bot.admin.set("gg:text", "x")
+    store = RedisStore(bot.url)
+    await store.open(Process("p"), 60.0)
+    (claim,) = await store.claim([Claim(ActorKey("session", "c"), (), "n")])
+    assert isinstance(claim, Claimed)
+    keys = ("gg:session:c:window", "gg:text", "gg:fence:session:c", "gg:due")
+    before = await store.entries(keys)
+    patches = [PatchHash("gg:session:c:window", {"a": "1"}), PatchHash("gg:text", {"a": "1"})]
+    commit = Commit(ActorKey("session", "c"), claim.owner, 1, "c1", patches[:1], due=KEEP_DUE)
+    bot.take(f"+{command}")
+    with pytest.raises(StoreUnavailableError, match=f"lacks \\+{command}:"):
+        await store.commit([commit])
+    bot.give(*rule())
+    assert await store.entries(keys) == before
+    outcomes = [
+        (await store.commit([Commit(ActorKey("session", "c"), claim.owner, 1, "c1", [patch])]))[0]
+        for patch in reversed(patches)
+    ]
+    assert outcomes == [BadType("gg:text", "string"), Done()]
+    await store.aclose()
+
+
 async def test_without_the_rehearsal_half_a_commit_would_stay(
     bot: Bot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The control: a script that just writes leaves halves, and what a list has got twice."""
-    text = _scripts.COMMIT.text.decode().replace("rehearse(a, KEYS[k], rev)", "local _ = rev")
+    text = _scripts.COMMIT.text.decode().replace("rehearse(head, keys[k], rev)", "local _ = rev")
     monkeypatch.setattr(_scripts, "COMMIT", _scripts.Script.of(text))
     wrong = await denied_commits(bot)
     assert {"ltrim", "ltrim doubles", "expire doubles", "set doubles"} <= set(wrong)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
 
 import anyio
@@ -16,6 +16,8 @@ import pytest
 import redis
 import trio
 
+from gamegirl.actors import SessionBehaviour
+from gamegirl.actors.session import _messages, _parts, _state, _writing
 from gamegirl.supervisor import Clock, MemoryStore, RedisStore, Settings, Supervisor
 from gamegirl.testing import FaultyStore, eventually
 
@@ -30,6 +32,10 @@ _SETTINGS = Settings(
 
 _SCRIPTS_PER_PRESS = 0.02
 _COMMANDS_PER_PRESS = 8
+_COMMANDS_PER_CLOSE = 25
+_COMMANDS_PER_RECORD = 30
+_BYTES_PER_CLOSE = 3250
+_BYTES_PER_RECORD = 3200
 _OBJECTS_PER_PRESS = 46.0
 _OBJECTS_PER_ACTOR = 5.0
 _WAKE_UPS_PER_TURN = 24
@@ -100,6 +106,92 @@ async def test_a_press_costs_the_store_the_same_whatever_there_is_around_it(redi
                 costs.append((sum(one["calls"] for one in commands.values()), received))
     assert costs == costs[:1] * len(sizes), f"commands and bytes of {', '.join(sizes)}"
     assert costs[0][0] <= _COMMANDS_PER_PRESS
+
+
+async def turn_costs(url: str, channel_id: str, records: int) -> list[tuple[int, int]]:
+    """Commands and bytes of a close and of its record, four players having pressed."""
+    clock = Clock(lambda: 1000.0, lambda: 2000.0)  # All times have as many digits.
+    costs: list[tuple[int, int]] = []
+    async with Supervisor(url, settings=_SETTINGS, clock=clock) as supervisor:
+        session = supervisor.session(channel_id)
+        await session.boot("Neon", game_id=channel_id)
+        for _ in range(records):
+            await session.narrate("They went on.")
+        for player in range(4):
+            await session.press(f"{player:018d}", f"Player {player}", "Open the door")
+        with connect(url) as client:
+
+            async def measured(act: Callable[[], Awaitable[Any]]) -> Any:
+                client.config_resetstat()
+                result = await act()
+                commands = client.info("commandstats")
+                received = client.info("stats")["total_net_input_bytes"]
+                costs.append((sum(one["calls"] for one in commands.values()), received))
+                return result
+
+            turn = await measured(session.close_window)
+            await measured(lambda: session.record(turn, "They went on."))
+    return costs
+
+
+async def test_what_a_close_and_a_record_send_to_the_store_is_bounded(redis_url: str) -> None:
+    """Neither commands nor bytes of either grow with the history."""
+    close, record = await turn_costs(redis_url, channel_name(0), 0)
+    assert close[0] <= _COMMANDS_PER_CLOSE
+    assert close[1] <= _BYTES_PER_CLOSE
+    assert record[0] <= _COMMANDS_PER_RECORD
+    assert record[1] <= _BYTES_PER_RECORD
+    later = await turn_costs(redis_url, channel_name(1), 49)
+    assert [commands for commands, _ in later] == [close[0], record[0]]
+    # A revision has two digits by then, in three places.
+    assert all(
+        abs(after[1] - before[1]) <= 6 for after, before in zip(later, (close, record), strict=True)
+    )
+
+
+async def test_a_turn_spells_its_roster_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The close does, and the record sends the same again; of the history, its ends are hashed."""
+    behaviour = SessionBehaviour()
+    state = behaviour.initial("1234")
+    spelled: list[int] = []
+    hashed: list[int] = []
+
+    def players_to_bytes(players: Any, extras: Any = None) -> bytes:
+        spelled.append(len(players))
+        return _parts.players_to_bytes(players, extras)
+
+    def tally_of(records: Iterable[bytes]) -> int:
+        given = list(records)
+        hashed.append(len(given))
+        return real_tally_of(given)
+
+    real_tally_of = _state.tally_of
+    monkeypatch.setattr(_writing, "players_to_bytes", players_to_bytes)
+    monkeypatch.setattr(_writing, "tally_of", tally_of)
+    monkeypatch.setattr(_state, "tally_of", tally_of)
+
+    def send(message: object) -> Any:
+        decision = behaviour.handle(state, message, 1000.0)
+        assert decision.error is None
+        return decision.reply
+
+    send(_messages.Boot("Neon", "", "aaaaaaaaaaaa", "n"))
+    for _ in range(60):
+        send(_messages.Narrate("They went on."))
+    for user_id in "abcd":
+        send(_messages.Press(user_id, "Ana", "Open it"))
+    spelled.clear()
+    hashed.clear()
+    turn = send(_messages.CloseWindow())
+    assert spelled == [4]
+    assert hashed == []
+    send(_messages.Record(turn.turn, turn.game_id, "It opened."))
+    assert spelled == [4]
+    assert sum(hashed) == 2  # The record that came, and the one that went.
+    turn = send(_messages.CloseWindow(empty=True))
+    send(_messages.Press("a", "Ana", "Shut it"))
+    send(_messages.Record(turn.turn, turn.game_id, "Nothing happened."))
+    assert spelled == [4, 4, 4]  # Somebody has pressed in between.
 
 
 async def test_a_press_in_flight_is_few_objects() -> None:

@@ -9,10 +9,10 @@ from gamegirl.actors._behaviour import Decision, Effect, Emit, Quarantined
 from gamegirl.actors._errors import GameActiveError
 from gamegirl.actors._writes import Drop, PatchHash, Require, Value, Write
 from gamegirl.actors.session._data import ClosedTurn
-from gamegirl.actors.session._forms import full_forms
 from gamegirl.actors.session._keys import game_key, journal_key, turns_key
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._state import SessionState
+from gamegirl.actors.session._writing import full_forms
 from gamegirl.codec import GameGirlError
 
 
@@ -21,6 +21,8 @@ class Changes:
 
     The full forms are made once, at the end, however many rules asked for them; so is the patch of
     the closed turns.
+
+    `relisted` says whether the listing's entry is written also if it is what was written last.
 
     `closed` is the turn whose window was overdue when the message came.
     """
@@ -31,6 +33,7 @@ class Changes:
         "forms",
         "now",
         "quarantined",
+        "relisted",
         "requires",
         "rules",
         "state",
@@ -49,6 +52,7 @@ class Changes:
         self.quarantined: Sequence[Quarantined] = ()
         self.closed: ClosedTurn | None = None
         self.forms = False
+        self.relisted = True
         self.turns: dict[str, Value] = {}
         self.turns_gone: Sequence[str] = ()
 
@@ -68,8 +72,9 @@ class Changes:
         state.journal = 0
         state.joins.clear()
 
-    def full(self) -> None:
+    def full(self, *, relisted: bool = True) -> None:
         """Write the full forms; without an open window they hold all that the journal does."""
+        self.relisted = relisted or (self.forms and self.relisted)
         self.forms = True
         if self.state.window is None:
             self.clear_journal()
@@ -98,5 +103,5 @@ class Changes:
             key = turns_key(self.state.channel_id)
             writes = [*writes, PatchHash(key, self.turns, tuple(self.turns_gone))]
         if self.forms:
-            writes = [*writes, *full_forms(self.state, self.rules)]
+            writes = [*writes, *full_forms(self.state, self.rules, relisted=self.relisted)]
         return Decision(reply, writes, self.effects, error, self.requires, self.quarantined)

@@ -66,7 +66,8 @@ class FrozenMapping(Mapping[str, T]):
 
 
 def _frozen(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
-    return mapping if isinstance(mapping, FrozenMapping) else FrozenMapping(mapping)
+    kind: object = type(mapping)  # isinstance asks Python code, as of any abstract class.
+    return mapping if kind is FrozenMapping else FrozenMapping(mapping)
 
 
 class ActivityTier(Enum):

@@ -8,17 +8,15 @@ the same content, while any change by the replaced system shows.
 from __future__ import annotations
 
 import hashlib
-import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from gamegirl.actors._behaviour import Quarantined
-from gamegirl.actors._writes import PatchHash, PutHash, PutText, Value, Write
+from gamegirl.actors._writes import Value
 from gamegirl.actors.session._data import Player
-from gamegirl.actors.session._keys import INDEX_KEY, hash_key, json_key, meta_key
 from gamegirl.actors.session._parts import (
     NUMBER_MAX,
     PLAYER_FIELDS,
@@ -26,14 +24,13 @@ from gamegirl.actors.session._parts import (
     flag_of,
     mapping_of,
     player_of,
-    player_to_plain,
+    players_to_bytes,
     printable,
     text_of,
     texts_of,
     whole_of,
 )
-from gamegirl.actors.session._rules import SessionRules
-from gamegirl.actors.session._state import SessionState
+from gamegirl.actors.session._state import tally_of
 from gamegirl.codec import CodecError, decode_json, encode_json
 
 SCHEMA = 1
@@ -51,7 +48,11 @@ _JSON_FIELDS = frozenset(
         "players",
     )
 )
-_HASH_FIELDS = _JSON_FIELDS | {"pending_choices", "countdown_started"}
+HASH_FIELDS = _JSON_FIELDS | {"pending_choices", "countdown_started"}
+DIGEST_BYTES = 12
+_TALLY = "sum:"
+"""What the note of a history begins with; without it, it is a digest of all records together."""
+
 _DEPTH_MAX = 64
 """So deep may an unknown field be nested to be kept: far from where encoding it would fail."""
 
@@ -84,105 +85,42 @@ class Form:
 
     def digest(self) -> str:
         """The digest of what it says."""
-        players = None if self.players is None else _players_to_bytes(self.players, {})
-        return _digest(_head(self), players, self.pending)
+        head = [
+            self.game_id,
+            self.game_name,
+            self.active,
+            self.turn_number,
+            self.title_screen_url,
+            self.crown_holder,
+        ]
+        return digest_of(
+            encode_json(head),
+            b"-" if self.players is None else players_to_bytes(self.players),
+            b"-" if self.pending is None else encode_json(self.pending),
+        )
 
 
 def digest_of(*parts: bytes) -> str:
     """A short digest of bytes."""
-    return hashlib.blake2b(b"\0".join(parts), digest_size=12).hexdigest()
+    return hashlib.blake2b(b"\0".join(parts), digest_size=DIGEST_BYTES).hexdigest()
 
 
 def digest_of_hash(fields: Mapping[str, Value]) -> str:
     """A digest of a hash as stored, whatever the order of its fields."""
-    return digest_of(*(part for pair in sorted(_bytes_pairs(fields)) for part in pair))
+    pairs = ((key.encode(), _value_bytes(value)) for key, value in fields.items())
+    return digest_of(*(part for pair in sorted(pairs) for part in pair))
 
 
-def full_forms(state: SessionState, rules: SessionRules) -> list[Write]:
-    """Writes of everything but the history, the journal and the closed turns."""
-    channel_id = state.channel_id
-    extras = state.extras
-    players = _players_to_bytes(state.players, extras.players if extras else {})
-    bare = _players_to_bytes(state.players, {}) if extras and extras.players else players
-    pending = state.pending()
-    text = json_text(state, players)
-    fields: dict[str, Value] = dict(extras.hash) if extras else {}
-    fields |= {
-        "game_id": state.game_id,
-        "game_name": state.game_name,
-        "channel_id": channel_id,
-        "active": "1" if state.active else "0",
-        "turn_number": str(state.turn_number),
-        "title_screen_url": state.title_screen_url,
-        "crown_holder": state.crown_holder or "",
-        "players": players,
-        "pending_choices": encode_json(pending),
-        "countdown_started": "0.0",
-    }
-    head = _head(state)
-    return [
-        PutText(json_key(channel_id), text),
-        PutHash(hash_key(channel_id), fields, math.ceil(rules.hash_ttl_seconds)),
-        notes(
-            state,
-            same="1",
-            json=_digest(head, bare, None),
-            json_raw=digest_of(text),
-            hash=_digest(head, bare, pending),
-            hash_raw=digest_of_hash(fields),
-        ),
-        index_entry(state),
-    ]
+def note_of_tally(tally: int) -> str:
+    """What is noted of a history, always as long."""
+    return f"{_TALLY}{tally:024x}"
 
 
-def json_text(state: SessionState, players: bytes | None = None) -> bytes:
-    """The JSON form."""
-    extras = state.extras
-    if players is None:
-        players = _players_to_bytes(state.players, extras.players if extras else {})
-    head: dict[str, Any] = {
-        "game_id": state.game_id,
-        "game_name": state.game_name,
-        "channel_id": state.channel_id,
-        "active": state.active,
-        "turn_number": state.turn_number,
-        "title_screen_url": state.title_screen_url,
-        "crown_holder": state.crown_holder,
-    }
-    if extras:
-        head |= extras.json
-    return encode_json(head)[:-1] + b',"players":' + players + b"}"
-
-
-def notes(state: SessionState, **digests: str) -> Write:
-    """What is noted beside the forms: whose they are and what they held when we last saw them.
-
-    `same`, if noted, says that both forms were written together, so that only one need be read.
-    """
-    return PutHash(
-        meta_key(state.channel_id),
-        {
-            "schema": str(SCHEMA),
-            "game": state.game_id,
-            "saved": state.saved,
-            "history": digest_of(*state.records),
-            **digests,
-        },
-    )
-
-
-def index_entry(state: SessionState) -> Write:
-    """The game's entry in the listing of all games."""
-    entry = encode_json(
-        {
-            "game_name": state.game_name,
-            "channel_id": state.channel_id,
-            "turn_number": state.turn_number,
-            "active": state.active,
-            "title_screen_url": state.title_screen_url,
-        }
-    )
-    return PatchHash(INDEX_KEY, {state.game_id: entry})
+def fits_history(noted: str, records: Sequence[bytes]) -> bool:
+    """Whether these are the records that were noted, also by an earlier version."""
+    if noted.startswith(_TALLY):
+        return noted == note_of_tally(tally_of(records))
+    return noted == digest_of(*records)
 
 
 def json_form(data: bytes | str, key: str, now: float) -> Form:
@@ -234,7 +172,7 @@ def trusted_forms(data: bytes | str, fields: dict[str, str] | None) -> tuple[For
     form = Form(*said, player_extras, extras=extras)
     if fields is None:
         return form, None
-    hash_extras = {name: fields[name] for name in fields if name not in _HASH_FIELDS}
+    hash_extras = {name: fields[name] for name in fields if name not in HASH_FIELDS}
     return form, Form(*said, {}, pending_of(fields), hash_extras)
 
 
@@ -252,7 +190,7 @@ def hash_form(fields: dict[str, str], key: str, now: float) -> Form:
         game_name=fields.get("game_name"),
         title_screen_url=fields.get("title_screen_url"),
         crown_holder=fields.get("crown_holder"),
-        extras={name: fields[name] for name in fields if name not in _HASH_FIELDS},
+        extras={name: fields[name] for name in fields if name not in HASH_FIELDS},
     )
     if "active" in fields:
         if fields["active"] not in ("0", "1"):
@@ -342,40 +280,5 @@ def encode_loosely(plain: Any) -> bytes:
         return ascii(plain).encode()
 
 
-def _players_to_bytes(
-    players: Mapping[str, Player], extras: Mapping[str, Mapping[str, Any]]
-) -> bytes:
-    plain = {user_id: player_to_plain(player) for user_id, player in players.items()}
-    for user_id, fields in extras.items():
-        if user_id in plain:
-            plain[user_id] |= fields
-    return encode_json(plain)
-
-
-def _head(form: Form | SessionState) -> bytes:
-    crown_holder = form.crown_holder
-    if isinstance(form, SessionState):
-        crown_holder = crown_holder or ""
-    return encode_json(
-        [
-            form.game_id,
-            form.game_name,
-            form.active,
-            form.turn_number,
-            form.title_screen_url,
-            crown_holder,
-        ]
-    )
-
-
-def _digest(head: bytes, players: bytes | None, pending: Mapping[str, str] | None) -> str:
-    return digest_of(
-        head,
-        b"-" if players is None else players,
-        b"-" if pending is None else encode_json(dict(pending)),
-    )
-
-
-def _bytes_pairs(fields: Mapping[str, Value]) -> Iterable[tuple[bytes, bytes]]:
-    for key, value in fields.items():
-        yield key.encode(), value.encode() if isinstance(value, str) else value
+def _value_bytes(value: Value) -> bytes:
+    return value.encode() if isinstance(value, str) else value

@@ -24,7 +24,6 @@ from gamegirl.actors.session._events import (
     GameSwapped,
     GameWiped,
 )
-from gamegirl.actors.session._forms import index_entry
 from gamegirl.actors.session._journal import whole_turns
 from gamegirl.actors.session._keys import (
     INDEX_KEY,
@@ -44,6 +43,7 @@ from gamegirl.actors.session._restore import open_again
 from gamegirl.actors.session._saves import hash_of, hold, holder_of, save, saved_state
 from gamegirl.actors.session._state import SessionState
 from gamegirl.actors.session._turns import require_active
+from gamegirl.actors.session._writing import index_entry
 from gamegirl.codec import CodecError, decode_json
 
 
@@ -123,7 +123,7 @@ def load(changes: Changes, message: Load) -> Booted:
     state.become(loaded)
     changes.write(hold(state))
     if state.records:
-        del state.records[: -rules.history_max]
+        state.cut_records(rules.history_max)
         changes.write(PutList(history_key(state.channel_id), tuple(state.records)))
     changes.write(*whole_turns(state))
     if state.choices:

@@ -19,7 +19,7 @@ from gamegirl.actors.session._parts import (
     answer_to_plain,
     fault,
     kept_of,
-    kept_to_plain,
+    kept_to_bytes,
     list_of,
     seconds_of,
     text_of,
@@ -93,7 +93,7 @@ def whole_journal(state: SessionState) -> Write:
 
 def turn_field(kept: KeptTurn) -> tuple[str, bytes]:
     """A closed turn."""
-    return str(kept.turn.turn), encode_json(kept_to_plain(kept))
+    return str(kept.turn.turn), kept_to_bytes(kept)
 
 
 def attempt_field(turn: int) -> str:

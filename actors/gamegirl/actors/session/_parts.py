@@ -2,16 +2,26 @@
 
 Decoding is strict, because what comes from a store may be anything: a wrong type is a fault, never
 a conversion. Every fault names its path.
+
+Encoding is put together by hand, to the bytes that `encode_json` would give: every close and every
+record writes all of this, and a dict for the encoder to walk through costs three times as much.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from json.encoder import encode_basestring as quoted
 from typing import Any
 
 import attrs
 
-from gamegirl.actors.session._data import ClosedTurn, Player, Pressed, TurnRecord
+from gamegirl.actors.session._data import (
+    ClosedTurn,
+    FrozenMapping,
+    Player,
+    Pressed,
+    TurnRecord,
+)
 from gamegirl.actors.session._state import Answers, KeptTurn
 from gamegirl.codec import CodecError, Fault, JsonCodec, decode_json, encode_json
 
@@ -118,16 +128,57 @@ def texts_of(plain: Any, path: str) -> dict[str, str]:
     }
 
 
-def player_to_plain(player: Player) -> dict[str, Any]:
-    """The six fields of a player."""
-    return {
-        "user_id": player.user_id,
-        "user_name": player.user_name,
-        "joined_turn": player.joined_turn,
-        "last_active": player.last_active,
-        "last_active_turn": player.last_active_turn,
-        "consecutive_skips": player.consecutive_skips,
-    }
+def utf8(text: str) -> bytes:
+    """The text as it is stored; raises `CodecError` if half a surrogate pair is in it."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise fault("", "half of a surrogate pair") from error
+
+
+def flag_to_json(flag: bool) -> str:
+    """A truth value in JSON."""
+    return "true" if flag else "false"
+
+
+def seconds_to_json(seconds: float) -> str:
+    """A moment in JSON; raises `CodecError` if it is none."""
+    if seconds - seconds != 0:
+        raise fault("", "not a finite number")
+    return repr(seconds)
+
+
+def texts_to_json(texts: Mapping[str, str]) -> str:
+    """An object of texts in JSON."""
+    return f"{{{','.join([f'{quoted(key)}:{quoted(text)}' for key, text in texts.items()])}}}"
+
+
+def fields_to_json(fields: Mapping[str, Any] | None) -> str:
+    """Unknown fields, to be put after the known ones of an object in JSON."""
+    return f",{encode_json(fields)[1:-1].decode()}" if fields else ""
+
+
+def players_to_bytes(
+    players: Mapping[str, Player], extras: Mapping[str, Mapping[str, Any]] | None = None
+) -> bytes:
+    """All players by user id, in JSON, each with the unknown fields of theirs."""
+    checked = 0.0
+    texts: list[str] = []
+    for user_id, player in players.items():
+        checked += player.last_active
+        texts.append(
+            f'{quoted(user_id)}:{{"user_id":{quoted(player.user_id)}'
+            f',"user_name":{quoted(player.user_name)}'
+            f',"joined_turn":{player.joined_turn}'
+            f',"last_active":{player.last_active!r}'
+            f',"last_active_turn":{player.last_active_turn}'
+            f',"consecutive_skips":{player.consecutive_skips}'
+            f"{fields_to_json(extras.get(user_id)) if extras else ''}}}"
+        )
+    if checked - checked != 0:  # Else all of them are finite.
+        for player in players.values():
+            seconds_to_json(player.last_active)
+    return utf8(f"{{{','.join(texts)}}}")
 
 
 def player_of(user_id: str, plain: Any, path: str, now: float) -> tuple[Player, dict[str, Any]]:
@@ -149,16 +200,13 @@ def player_of(user_id: str, plain: Any, path: str, now: float) -> tuple[Player, 
 
 def record_to_bytes(record: TurnRecord, game_id: str | None, *, narration: bool) -> bytes:
     """A history entry: the replaced system's four fields, and whose it is."""
-    plain: dict[str, Any] = {
-        "turn": record.turn,
-        "choices": dict(record.choices),
-        "narrative_summary": record.narrative_summary,
-        "timestamp": record.timestamp,
-    }
-    if game_id is not None:
-        plain["game_id"] = game_id
-        plain["kind"] = "narration" if narration else "turn"
-    return encode_json(plain)
+    kind = "narration" if narration else "turn"
+    return utf8(
+        f'{{"turn":{record.turn},"choices":{texts_to_json(record.choices)}'
+        f',"narrative_summary":{quoted(record.narrative_summary)}'
+        f',"timestamp":{seconds_to_json(record.timestamp)}'
+        + ("}" if game_id is None else f',"game_id":{quoted(game_id)},"kind":"{kind}"}}')
+    )
 
 
 def record_of(data: bytes | str, now: float) -> StoredRecord:
@@ -220,19 +268,21 @@ def answers_of(plain: Any, path: str, game_id: str, turn: int) -> Answers:
     return answers
 
 
-def kept_to_plain(kept: KeptTurn) -> dict[str, Any]:
+def kept_to_bytes(kept: KeptTurn) -> bytes:
     """A closed turn; once it is recorded, only what its presses were answered."""
+    answers = "[]"
+    if kept.answers:
+        answers = encode_json(answers_to_plain(kept.answers)).decode()
     if kept.recorded:
-        return {"recorded": kept.recorded, "answers": answers_to_plain(kept.answers)}
+        return f'{{"recorded":{kept.recorded},"answers":{answers}}}'.encode()
     turn = kept.turn
-    return {
-        "choices": dict(turn.choices),
-        "names": dict(turn.names),
-        "crown_holder": turn.crown_holder,
-        "opened_at": turn.opened_at,
-        "closed_at": turn.closed_at,
-        "answers": answers_to_plain(kept.answers),
-    }
+    crown_holder = "null" if turn.crown_holder is None else quoted(turn.crown_holder)
+    return utf8(
+        f'{{"choices":{texts_to_json(turn.choices)},"names":{texts_to_json(turn.names)}'
+        f',"crown_holder":{crown_holder}'
+        f',"opened_at":{seconds_to_json(turn.opened_at)}'
+        f',"closed_at":{seconds_to_json(turn.closed_at)},"answers":{answers}}}'
+    )
 
 
 def kept_of(plain: Any, channel_id: str, game_id: str, turn: int, attempt: int) -> KeptTurn:
@@ -258,9 +308,12 @@ def kept_of(plain: Any, channel_id: str, game_id: str, turn: int, attempt: int) 
     return KeptTurn(closed, answers)
 
 
+_NOTHING: FrozenMapping[str] = FrozenMapping({})
+
+
 def recorded_turn(channel_id: str, game_id: str, turn: int) -> ClosedTurn:
     """What is left of a turn once its choices are in the history."""
-    return ClosedTurn(channel_id, game_id, turn, {}, {}, None, 0.0, 0.0)
+    return ClosedTurn(channel_id, game_id, turn, _NOTHING, _NOTHING, None, 0.0, 0.0)
 
 
 def as_text(data: bytes | str, path: str) -> str:

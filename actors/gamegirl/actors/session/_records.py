@@ -186,10 +186,9 @@ def _append(changes: Changes, entry: TurnRecord, *, narration: bool) -> None:
             f"the record of turn {entry.turn} in channel {state.channel_id!r} takes {len(data)} "
             f"bytes: {rules.record_bytes_max} are the limit; shorten the narrative"
         )
-    state.records.append(data)
-    del state.records[: -rules.history_max]
+    state.append_record(data, rules.history_max)
     changes.write(AppendList(history_key(state.channel_id), (data,), rules.history_max))
-    changes.full()
+    changes.full(relisted=False)
     changes.emit(TurnRecorded(state.channel_id, state.game_id, entry.turn, narration))
 
 

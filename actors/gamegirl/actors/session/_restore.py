@@ -14,7 +14,7 @@ from gamegirl.actors._behaviour import Decision, NeedsMore, Quarantined, Restore
 from gamegirl.actors._errors import GameActiveError
 from gamegirl.actors._writes import Drop, PatchHash, PutList, Require, Write
 from gamegirl.actors.session._data import UNKNOWN, Player, Window
-from gamegirl.actors.session._forms import digest_of, full_forms, json_text, notes
+from gamegirl.actors.session._forms import digest_of
 from gamegirl.actors.session._journal import refresh, whole_journal, window_field
 from gamegirl.actors.session._keys import (
     channel_keys,
@@ -31,6 +31,7 @@ from gamegirl.actors.session._reading import Reading, UnusableError, read_channe
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._saves import adopt, holder_of, save
 from gamegirl.actors.session._state import SessionState
+from gamegirl.actors.session._writing import full_forms, json_text, note_of_history, notes
 from gamegirl.codec import CodecError
 
 UNREADABLE = "unreadable"
@@ -197,8 +198,8 @@ def _restored(
     elif reading.aside:
         writes.append(Drop(meta_key(channel_id)))
     elif reading.records is not None and reading.ours:
-        digest = digest_of(*state.records)
-        writes.append(PatchHash(meta_key(channel_id), {"history": digest}))
+        noted = {"history": note_of_history(state)}
+        writes.append(PatchHash(meta_key(channel_id), noted))
     return Restored(
         state,
         reading.source,

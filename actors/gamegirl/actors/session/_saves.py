@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gamegirl.actors._writes import Drop, PatchHash, PutHash, PutList, Value, Write
-from gamegirl.actors.session._forms import SCHEMA, Form, full_forms, json_form, json_text
+from gamegirl.actors.session._forms import SCHEMA, Form, json_form
 from gamegirl.actors.session._journal import (
     apply_turns,
     choice_bytes,
@@ -36,6 +36,7 @@ from gamegirl.actors.session._parts import (
 )
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._state import Choice, Extras, SessionState
+from gamegirl.actors.session._writing import full_forms, json_text
 from gamegirl.codec import decode_json, encode_json
 
 _SAVE_FIELDS = ("session", "hash_extras", "history", "turns", "window")

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+from collections.abc import Iterable
+from typing import Any, Final
 
 import attrs
 
+from gamegirl.actors._writes import PatchHash, PutHash, PutText
 from gamegirl.actors.session._data import ClosedTurn, Player, Pressed, Session, Window
+
+_TALLY_BYTES: Final = 12
 
 Answers = dict[str, dict[str, Pressed]]
 """User id to press id to the answer that was given."""
+
+
+def tally_of(records: Iterable[bytes]) -> int:
+    """A sum of digests, which says which records there are (and not their order).
+
+    A list of records changes at its ends; whatever ran over all of it would have to begin anew.
+    """
+    total = 0
+    for record in records:
+        digest = hashlib.blake2b(record, digest_size=_TALLY_BYTES).digest()
+        total += int.from_bytes(digest, "big")
+    return total % (1 << 8 * _TALLY_BYTES)
 
 
 @attrs.define(eq=False)
@@ -47,6 +64,21 @@ class Extras:
 
 
 @attrs.define(eq=False)
+class Forms:
+    """Full forms as they were written last, while a record is soon to write them again.
+
+    Attributes:
+        said: All that they are made of; the same again gives the same again.
+        writes: The JSON form, the hash form and the entry in the listing.
+        digests: What is noted about them.
+    """
+
+    said: tuple[object, ...]
+    writes: tuple[PutText, PutHash, PatchHash]
+    digests: dict[str, str]
+
+
+@attrs.define(eq=False)
 class SessionState:
     """A channel's game, live or what was played last. A press changes a few fields of it.
 
@@ -56,6 +88,8 @@ class SessionState:
         choices_bytes: What the choices will take in a record, in bytes.
         turns: Turn number to closed turn: the unrecorded ones and the last recorded.
         records: The history's entries as stored, oldest first.
+        tally: Theirs, once it was asked for.
+        forms: The full forms, while a closed turn waits for its record.
         saved: The holder under which the game was saved; empty: no save of it is stored.
         performing: The turn that `on_turn` has in hand.
         awaited: The turn that `on_turn` left to the host to record.
@@ -78,6 +112,8 @@ class SessionState:
     joins: dict[str, int] = attrs.field(factory=dict[str, int])
     turns: dict[int, KeptTurn] = attrs.field(factory=dict[int, KeptTurn])
     records: list[bytes] = attrs.field(factory=list[bytes])
+    tally: int | None = None
+    forms: Forms | None = None
     extras: Extras | None = None
     saved: str = ""
     performing: int | None = None
@@ -96,6 +132,20 @@ class SessionState:
     def pending(self) -> dict[str, str]:
         """User id to choice, in the order of first presses."""
         return {user_id: choice.text for user_id, choice in self.choices.items()}
+
+    def append_record(self, record: bytes, keep: int) -> None:
+        """Put a record at the end of the history, of which the last `keep` stay."""
+        self.records.append(record)
+        gone = self.records[:-keep]
+        del self.records[:-keep]
+        if self.tally is not None:
+            changed = self.tally + tally_of((record,)) - tally_of(gone)
+            self.tally = changed % (1 << 8 * _TALLY_BYTES)
+
+    def cut_records(self, keep: int) -> None:
+        """Let only the last `keep` records stay."""
+        del self.records[:-keep]
+        self.tally = None
 
     def answer(self, user_id: str, press_id: str) -> Pressed | None:
         """What this press was answered before, if it is remembered."""

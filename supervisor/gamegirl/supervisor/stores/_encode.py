@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypeAlias, cast
+
+import hiredis
 
 from gamegirl.actors import (
     AppendList,
@@ -37,6 +40,9 @@ from gamegirl.supervisor.stores._protocol import (
 )
 
 Argument: TypeAlias = "str | bytes"
+
+_PACK: Callable[[tuple[Any, ...]], bytes] = cast(Any, hiredis).pack_command
+"""What redis-py calls too, after it has looked at each argument, which here are texts and bytes."""
 
 _DONE = Done()
 _DONE_BEFORE = Done(again=True)
@@ -85,34 +91,89 @@ def commit_arguments(commit: Commit, keys: list[Argument], arguments: list[Argum
 
 
 def _write_arguments(write: Write, to: list[Argument]) -> None:
-    if type(write) is PatchHash:  # As nearly all are.
-        to += (b"P", b"%d" % (2 * len(write.fields)), b"%d" % len(write.remove))
-        _add_fields(write.fields, to)
-        to += [_typed.value_bytes(name) for name in write.remove]
-        return
-    match write:
-        case PutText():
-            to += (b"T", _typed.value_bytes(write.text))
-        case PutHash():
-            ttl = b"" if write.ttl_seconds is None else b"%d" % write.ttl_seconds
-            to += (b"H", ttl, b"%d" % (2 * len(write.fields)))
-            _add_fields(write.fields, to)
-        case PutList():
-            to += (b"L", b"", b"%d" % len(write.items))
-            to += [_typed.value_bytes(item) for item in write.items]
-        case AppendList():
-            to += (b"A", b"%d" % max(write.keep, 0), b"%d" % len(write.items))
-            to += [_typed.value_bytes(item) for item in write.items]
-        case Drop():
-            to.append(b"D")
-        case _:
+    kind: Any = type(write)
+    add = _ADD.get(kind)
+    if add is None:
+        add = next((_ADD[known] for known in _ADD if isinstance(write, known)), None)
+        if add is None:
             raise TypeError(f"{write!r:.100} is no write")
+    add(write, to)
+
+
+def _add_text(write: PutText, to: list[Argument]) -> None:
+    to += (b"T", _typed.value_bytes(write.text))
+
+
+def _add_hash(write: PutHash, to: list[Argument]) -> None:
+    ttl = b"" if write.ttl_seconds is None else b"%d" % write.ttl_seconds
+    to.append(b"H%d:%b" % (2 * len(write.fields), ttl))
+    _add_fields(write.fields, to)
+
+
+def _add_patch(write: PatchHash, to: list[Argument]) -> None:
+    to.append(b"P%d:%d" % (2 * len(write.fields), len(write.remove)))
+    _add_fields(write.fields, to)
+    if write.remove:
+        to += map(_typed.value_bytes, write.remove)
+
+
+def _add_list(write: PutList, to: list[Argument]) -> None:
+    to.append(b"L%d" % len(write.items))
+    to += map(_typed.value_bytes, write.items)
+
+
+def _add_items(write: AppendList, to: list[Argument]) -> None:
+    to.append(b"A%d:%d" % (len(write.items), max(write.keep, 0)))
+    to += map(_typed.value_bytes, write.items)
+
+
+def _add_drop(_: Drop, to: list[Argument]) -> None:
+    to.append(b"D")
+
+
+_ADD: Mapping[type, Callable[[Any, list[Argument]], None]] = MappingProxyType(
+    {
+        PatchHash: _add_patch,
+        PutText: _add_text,
+        PutHash: _add_hash,
+        PutList: _add_list,
+        AppendList: _add_items,
+        Drop: _add_drop,
+    }
+)
 
 
 def _add_fields(fields: Mapping[str, Value], to: list[Argument]) -> None:
-    for name, value in fields.items():
-        to.append(_typed.value_bytes(name))
-        to.append(_typed.value_bytes(value))
+    # Without a call for each: a full form has dozens.
+    to += [
+        part
+        if type(part) is bytes
+        else part.encode()
+        if type(part) is str
+        else _typed.value_bytes(part)
+        for field in fields.items()
+        for part in field
+    ]
+
+
+_HEADERS = tuple(b"\r\n$%d\r\n" % length for length in range(2048))
+"""What comes before an argument of that length, with the end of the line before it."""
+
+
+def packed(command: tuple[Any, ...]) -> bytes:
+    """A command as it is sent to a server.
+
+    Raises:
+        TypeError, ValueError: There is something else in it than bytes, texts and numbers.
+    """
+    try:
+        # In half the time of hiredis, which copies each argument twice.
+        parts: list[Any] = [b""] * (2 * len(command))
+        parts[::2] = map(_HEADERS.__getitem__, map(len, command))
+        parts[1::2] = command
+        return b"*%d%b\r\n" % (len(command), b"".join(parts))
+    except (TypeError, IndexError):  # A text, a number, or something long is among them.
+        return _PACK(command)
 
 
 def outcome(commit: Commit, answer: Any) -> Outcome:

@@ -15,7 +15,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar, cast
 
-import hiredis
 import redis
 from anyio import CancelScope, CapacityLimiter, Lock, to_thread
 from redis.exceptions import ResponseError
@@ -47,9 +46,6 @@ T = TypeVar("T")
 
 _PAGE = 1000
 """Members of the due index a script call, and key names a SCAN."""
-
-PACK: Callable[[tuple[Any, ...]], bytes] = cast(Any, hiredis).pack_command
-"""What redis-py calls too, after it has looked at each argument, which here are texts and bytes."""
 
 _RUN_ID = re.compile(rb"run_id:([0-9a-f]+)")
 """A server's name for its own run: another one after every restart or failover."""
@@ -309,7 +305,7 @@ class RedisStore:
             sent = 0
             for command in commands:
                 # One after the other, so that the server works while the next one is made.
-                connection.send_packed_command((PACK(command),))
+                connection.send_packed_command((_encode.packed(command),))
                 sent += 1
             answers: list[Any] = []
             for _ in range(sent):
@@ -370,7 +366,9 @@ class RedisStore:
         commands = next(steps)
         while True:
             try:
-                answers: list[Any] = await wire.exchange([PACK(command) for command in commands])
+                answers: list[Any] = await wire.exchange(
+                    [_encode.packed(command) for command in commands]
+                )
             except OSError as error:
                 raise _redis_errors.unavailable(error, doing, Fate.IN_DOUBT) from error
             try:

@@ -73,7 +73,7 @@ def evaluation(
 
     def made() -> Iterator[tuple[Any, ...]]:
         for keys, arguments in calls:
-            command = ("EVALSHA", script.sha, b"%d" % len(keys), *keys, *arguments)
+            command = (b"EVALSHA", script.sha, b"%d" % len(keys), *keys, *arguments)
             commands.append(command)
             yield command
 

@@ -102,9 +102,10 @@ end
 # KEYS: the due index; then for each commit its fence, the keys it requires, the keys it writes.
 # ARGV: for each commit how many arguments follow it, then: member, owner, revision before,
 #   revision, commit id, due ('' keeps, '-' removes), release, number of requires, of writes;
-#   for each require a field and '=' with its value, or '' (absent); for each write a letter, then
-#   T text / H ttl count fields / P count count fields removed / L count items /
-#   A keep count items / D
+#   for each require a field and '=' with its value, or '' (absent); for each write its head, then
+#   what the head says that follows:
+#   T: a text / H<count>:<ttl or nothing>: fields / P<count>:<count>: fields, fields removed /
+#   L<count>: items / A<count>:<keep>: items / D: nothing
 # Answer: for each commit 1 done, 2 done before, {'F', owner, revision, since} fenced,
 #   {'F'} no fence,
 #   {'C', revision}, {'B', position among its keys, type}, {'U', index}, {'X'} the fence is none
@@ -112,73 +113,79 @@ COMMIT = Script.of(
     _TYPE_OF,
     _READ_FENCE,
     """
-local call = redis.call
-local index_type = type_of(KEYS[1])
+local call, keys, args = redis.call, KEYS, ARGV
+local due_index = keys[1]
+local index_type = type_of(due_index)
 if index_type ~= 'zset' and index_type ~= 'none' then
-  return redis.error_reply('GGINDEX ' .. KEYS[1] .. ' holds a ' .. index_type)
+  return redis.error_reply('GGINDEX ' .. due_index .. ' holds a ' .. index_type)
 end
 
 local needs = {T = 'string', H = 'hash', P = 'hash', L = 'list', A = 'list'}
 
--- Calls a command with many arguments in portions that the stack can take.
-local function portions(command, key, first, last)
-  for start = first, last, 4000 do
-    call(command, key, unpack(ARGV, start, math.min(start + 3999, last)))
-  end
-end
-
--- Where the arguments of the write at `a` end, and the type it leaves behind ('none': no key).
-local function extent(a, found)
-  local op = ARGV[a]
-  if op == 'P' then
-    local set = tonumber(ARGV[a + 1])
-    return a + 2 + set + tonumber(ARGV[a + 2]), set > 0 and 'hash' or found
-  elseif op == 'T' then
-    return a + 1, 'string'
-  elseif op == 'D' then
-    return a, 'none'
-  end
-  local count = tonumber(ARGV[a + 2])
-  if op == 'A' then
-    local left = count > 0 and 'list' or found
-    return a + 2 + count, ARGV[a + 1] == '0' and 'none' or left
-  end
-  return a + 2 + count, count > 0 and needs[op] or 'none'
-end
-
-local function write(a, key)
-  local op = ARGV[a]
-  if op == 'P' then
-    local set, removed = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])
-    portions('HSET', key, a + 3, a + 2 + set)
-    portions('HDEL', key, a + 3 + set, a + 2 + set + removed)
-    return
-  elseif op == 'T' then
-    call('SET', key, ARGV[a + 1])
-    return
+-- What the head of a write says, by its text; a call has only a few different ones. `size`: so many
+-- arguments follow; `leaves`: the type that the key has then ('none': no key, nil: that of before).
+local heads = {}
+local function head_of(text)
+  local op, number, more = string.match(text, '^(.)(%d*):?(%-?%d*)$')
+  local count = tonumber(number) or 0
+  local head = {op = op, needs = needs[op], leaves = needs[op], count = count, size = count}
+  if op == 'T' then
+    head.size = 1
+  elseif op == 'P' then
+    head.removed = tonumber(more)
+    head.size = count + head.removed
+    head.checks = head.removed == 0 and count > 0 and count <= 4000
+    if count == 0 then head.leaves = nil end
   elseif op == 'A' then
-    local count = tonumber(ARGV[a + 2])
-    if ARGV[a + 1] == '0' then
-      call('DEL', key)
-    else
-      portions('RPUSH', key, a + 3, a + 2 + count)
-      call('LTRIM', key, '-' .. ARGV[a + 1], -1)
+    head.keep = more ~= '0' and tonumber(more)
+    if not head.keep then
+      head.leaves = 'none'
+    elseif count == 0 then
+      head.leaves = nil
     end
-    return
+  elseif count == 0 then
+    head.leaves = 'none'
+  elseif more ~= '' then
+    head.ttl = more
   end
-  call('DEL', key)
-  if op == 'H' then
-    local count = tonumber(ARGV[a + 2])
-    portions('HSET', key, a + 3, a + 2 + count)
-    if ARGV[a + 1] ~= '' and count > 0 then call('EXPIRE', key, ARGV[a + 1]) end
-  elseif op == 'L' then
-    portions('RPUSH', key, a + 3, a + 2 + tonumber(ARGV[a + 2]))
+  heads[text] = head
+  return head
+end
+
+-- Calls a command with many arguments, in portions that the stack can take; its last answer.
+local function with_all(command, key, first, last)
+  if last < first then return 0 end
+  while last - first >= 4000 do
+    call(command, key, unpack(args, first, first + 3999))
+    first = first + 4000
+  end
+  return call(command, key, unpack(args, first, last))
+end
+
+-- Makes the write whose head is at `a`.
+local function write(head, a, key)
+  local op, count = head.op, head.count
+  if op == 'P' then
+    with_all('HSET', key, a + 1, a + count)
+    if head.removed > 0 then with_all('HDEL', key, a + 1 + count, a + head.size) end
+  elseif op == 'T' then
+    call('SET', key, args[a + 1])
+  elseif op == 'H' then
+    call('DEL', key)
+    with_all('HSET', key, a + 1, a + count)
+    if head.ttl then call('EXPIRE', key, head.ttl) end
+  elseif head.keep then
+    local length = with_all('RPUSH', key, a + 1, a + count)
+    if length > head.keep or count == 0 then call('LTRIM', key, -head.keep, -1) end
+  else
+    call('DEL', key)
+    if op == 'L' then with_all('RPUSH', key, a + 1, a + count) end
   end
 end
 
 -- A command that our user may not call would end the script in the middle of a commit, and what a
 -- list has got by then it would get once more. So whatever the writes call is tried before the
--- first of them, on a key that is never there.
+-- first of them, on a key that is never there; once, since nobody's rights change meanwhile.
 local tried = {}
 local function try(command, ...)
   if not tried[command] then
@@ -187,60 +194,79 @@ local function try(command, ...)
   end
 end
 
-local function rehearse(a, fence, rev)
-  local op, nowhere = ARGV[a], fence .. '\\0'
+local function rehearse(head, fence, rev)
+  local op, nowhere = head.op, fence .. '\\0'
   if op == 'T' then
     try('SET', nowhere, '', 'XX')
   elseif op == 'P' or op == 'H' then
     try('HSET', fence, 'rev', rev)
-    if op == 'P' and ARGV[a + 2] ~= '0' then try('HDEL', nowhere, '') end
-    if op == 'H' and ARGV[a + 1] ~= '' then try('EXPIRE', nowhere, 1) end
+    if op == 'P' and head.removed > 0 then try('HDEL', nowhere, '') end
+    if head.ttl then try('EXPIRE', nowhere, 1) end
   end
-  if op == 'A' and ARGV[a + 1] ~= '0' then
+  if head.keep then
     try('LTRIM', nowhere, 0, -1)
-    try('RPUSH', nowhere, '')
-    call('LTRIM', nowhere, 1, 0)
+    if not tried.RPUSH then
+      try('RPUSH', nowhere, '')
+      call('LTRIM', nowhere, 1, 0)
+    end
   elseif op ~= 'T' and op ~= 'P' then
     try('DEL', nowhere)
-    if op == 'L' then
+    if op == 'L' and not tried.RPUSH then
       try('RPUSH', nowhere, '')
       call('DEL', nowhere)
     end
   end
+  head.rehearsed = true
 end
 
 local function refusal(k, a, requires, writes, rev)
   for i = 1, requires do
-    local key, wanted = KEYS[k + i], ARGV[a + 2 * i - 1]
+    local key, wanted = keys[k + i], args[a + 2 * i - 1]
     local found = type_of(key)
     if found ~= 'none' and found ~= 'hash' then return {'B', i, found} end
-    local held = call('HGET', key, ARGV[a + 2 * i - 2])
+    local held = call('HGET', key, args[a + 2 * i - 2])
     if (held and '=' .. held or '') ~= wanted then return {'U', i - 1} end
   end
   a = a + 2 * requires
   local types = writes > 1 and {}
   for i = requires + 1, requires + writes do
-    local key, op = KEYS[k + i], ARGV[a]
-    local found = types and types[key] or type_of(key)
-    if found ~= 'none' and op ~= 'D' and found ~= needs[op] then return {'B', i, found} end
-    if types or op ~= 'P' or ARGV[a + 2] ~= '0' then rehearse(a, KEYS[k], rev) end
-    local last, left = extent(a, found)
-    if types then types[key] = left end
-    a = last + 1
+    local key, text = keys[k + i], args[a]
+    local head = heads[text] or head_of(text)
+    if head.needs then
+      local found = types and types[key] or type_of(key)
+      if found ~= 'none' and found ~= head.needs then return {'B', i, found} end
+      if types then types[key] = head.leaves or found end
+    elseif types then
+      types[key] = 'none'
+    end
+    if not head.rehearsed and (types or head.op ~= 'P' or head.removed > 0) then
+      rehearse(head, keys[k], rev)
+    end
+    a = a + 1 + head.size
   end
   return nil
 end
 
+-- As nearly all presses are: a lone patch, which says itself whether its key is a hash, and if it
+-- isn't, has changed nothing.
+local function patch(head, a, key)
+  local answer = redis.pcall('HSET', key, unpack(args, a + 1, a + head.count))
+  if type(answer) ~= 'table' then return nil end
+  local found = type_of(key)
+  if found ~= 'none' and found ~= 'hash' then return {'B', 1, found} end
+  call('HSET', key, unpack(args, a + 1, a + head.count)) -- Fails again, for whoever calls us.
+end
+
 local function commit(k, a)
-  local key, owner = KEYS[k], ARGV[a + 1]
-  local requires, writes = tonumber(ARGV[a + 7]), tonumber(ARGV[a + 8])
-  local release = ARGV[a + 6] == '1'
+  local key, owner = keys[k], args[a + 1]
+  local requires, writes = tonumber(args[a + 7]), tonumber(args[a + 8])
+  local release = args[a + 6] == '1'
   local next_k = k + 1 + requires + writes
   local fence = read_fence(key)
   if not fence then return {'X'}, next_k end
   local rev, done = fence[2] or '0', false
   if rev == '' then rev = '0' end
-  if rev == ARGV[a + 3] and fence[3] == ARGV[a + 4] then done = true end
+  if rev == args[a + 3] and fence[3] == args[a + 4] then done = true end
   if not fence[1] then return {'F'}, next_k end
   if fence[1] ~= owner then
     -- A release that is sent again finds the fence as it has left it itself: nobody's.
@@ -248,36 +274,44 @@ local function commit(k, a)
     return {'F', fence[1], rev, call('HGET', key, 'since') or ''}, next_k
   end
   if done then return 2, next_k end
-  if rev ~= ARGV[a + 2] then return {'C', rev}, next_k end
-  local refused = refusal(k, a + 9, requires, writes, rev)
+  if rev ~= args[a + 2] then return {'C', rev}, next_k end
+  local due = args[a + 5]
+  local at = a + 9 + 2 * requires
+  local lone, refused
+  if writes == 1 and requires == 0 and due == '' then
+    lone = heads[args[at]] or head_of(args[at])
+  end
+  if lone and lone.checks then
+    refused, writes = patch(lone, at, keys[k + 1]), 0
+  else
+    refused = refusal(k, a + 9, requires, writes, rev)
+  end
   if refused then return refused, next_k end
 
-  local member, due = ARGV[a], ARGV[a + 5]
-  local at = a + 9 + 2 * requires
   if due == '-' then
-    call('ZREM', KEYS[1], member)
+    call('ZREM', due_index, args[a])
   elseif due ~= '' then
-    call('ZADD', KEYS[1], due, member)
+    call('ZADD', due_index, due, args[a])
   end
   for i = requires + 1, requires + writes do
-    local last = extent(at, 'none')
-    write(at, KEYS[k + i])
-    at = last + 1
+    local head = heads[args[at]]
+    write(head, at, keys[k + i])
+    at = at + 1 + head.size
   end
   -- Last: where a user may not call one of these commands, the commit must not pass for done.
   if release then
-    call('HSET', key, 'rev', ARGV[a + 3], 'cid', ARGV[a + 4], 'owner', '')
+    call('HSET', key, 'rev', args[a + 3], 'cid', args[a + 4], 'owner', '')
   else
-    call('HSET', key, 'rev', ARGV[a + 3], 'cid', ARGV[a + 4])
+    call('HSET', key, 'rev', args[a + 3], 'cid', args[a + 4])
   end
   return 1, next_k
 end
 
 local answers = {}
-local k, a, last = 2, 1, #ARGV
+local k, a, last = 2, 1, #args
 while a <= last do
   answers[#answers + 1], k = commit(k, a + 1)
-  a = a + 1 + tonumber(ARGV[a])
+  a = a + 1 + tonumber(args[a])
 end
 return answers
 """,

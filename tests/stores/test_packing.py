@@ -1,0 +1,59 @@
+"""Commands as they are sent, and writes as the script's arguments."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import hiredis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gamegirl.actors import Drop, PatchHash, PutText
+from gamegirl.supervisor.stores import ActorKey, Commit
+from gamegirl.supervisor.stores._encode import commit_arguments, packed
+
+PARTS = st.one_of(
+    st.binary(max_size=20),
+    st.sampled_from([b"x" * 2047, b"x" * 2048, b"x" * 70_000, b"\r\n$1\r\n"]),
+)
+
+
+@given(st.lists(PARTS, min_size=1, max_size=40))
+def test_bytes_are_packed_as_by_the_client(parts: list[bytes]) -> None:
+    """Also long ones, and what looks like the protocol itself."""
+    assert packed(tuple(parts)) == cast("Any", hiredis).pack_command(tuple(parts))
+
+
+@given(st.lists(PARTS | st.sampled_from(["SET", "é🎮"]) | st.integers(), min_size=1, max_size=9))
+def test_texts_and_numbers_are_packed_too(parts: list[Any]) -> None:
+    """As the client packs them."""
+    assert packed(tuple(parts)) == cast("Any", hiredis).pack_command(tuple(parts))
+
+
+def arguments_of(*writes: Any) -> list[Any]:
+    keys: list[Any] = []
+    arguments: list[Any] = []
+    commit = Commit(ActorKey("session", "c"), "1:a:p", 1, "c1", writes)
+    commit_arguments(commit, keys, arguments)
+    return arguments[10:]
+
+
+class Renamed(PutText):
+    """A kind of write of somebody else's."""
+
+
+def test_a_write_says_what_it_is_in_one_argument() -> None:
+    """And its values follow, as bytes; also those of a class derived from it."""
+    assert arguments_of(PatchHash("k", {"é": "1", "b": b"2"}, ("c",))) == [
+        b"P4:1",
+        *("é".encode(), b"1", b"b", b"2", b"c"),
+    ]
+    assert arguments_of(Renamed("k", "é"), Drop("k")) == [b"T", "é".encode(), b"D"]
+
+
+@pytest.mark.parametrize("write", ["SET", PatchHash("k", {"a": cast("Any", 1)})])
+def test_what_is_no_write_is_not_sent(write: Any) -> None:
+    """It is said before anything is."""
+    with pytest.raises((TypeError, AttributeError)):
+        arguments_of(write)
