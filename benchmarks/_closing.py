@@ -8,11 +8,11 @@ until the clock is stopped.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from time import monotonic, time
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 
@@ -143,12 +143,17 @@ async def closing_together() -> AsyncGenerator[Measure, None]:
 
 async def _closed(supervisor: Supervisor) -> None:
     """Wait until all windows are closed, without keeping them from it."""
+
+    def is_closed(channel: int) -> bool:
+        state: Any = supervisor.peek("session", channel_name(channel))
+        return state.window is None
+
     for channel in range(SESSIONS):
-        while supervisor.peek("session", channel_name(channel)).window is not None:
+        while not is_closed(channel):  # noqa: ASYNC110 - an event only comes with the commit
             await anyio.sleep(_LOOK_SECONDS)
 
 
-async def _everywhere(act: Callable[[int], anyio.abc.Awaitable[None]]) -> None:
+async def _everywhere(act: Callable[[int], Awaitable[None]]) -> None:
     async def call(channels: range) -> None:
         for channel in channels:
             await act(channel)

@@ -97,7 +97,8 @@ class NoStore:
 
     async def scan(self, prefix: str) -> AsyncIterator[Sequence[str]]:
         """See `Store`."""
-        for names in ():
+        no_names: Sequence[Sequence[str]] = ()
+        for names in no_names:
             yield names
 
     async def entries(self, keys: Sequence[str]) -> Sequence[Entry]:

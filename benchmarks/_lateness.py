@@ -39,7 +39,7 @@ def timing(site: Site, set_timers: SetTimers) -> Measure:
             first = monotonic() + lead
             late = await set_timers([first + step * number for number in range(TIMERS)])
             rest = first - monotonic()
-            while len(late) < TIMERS:
+            while len(late) < TIMERS:  # noqa: ASYNC110 - nothing else is in the way of the timers
                 await anyio.sleep(_LOOK_SECONDS)
             if rest >= _LEAST_REST_SECONDS:
                 return _sample(late)
