@@ -162,9 +162,13 @@ async def _tasks(stack: AsyncExitStack, host: str) -> Grow:
     return grow
 
 
+def _nothing(_: object, message: object) -> None:
+    pass
+
+
 async def _pykka(stack: AsyncExitStack, host: str) -> Grow:
     library: Any = importlib.import_module("pykka")
-    idle: Any = type("Idle", (library.ThreadingActor,), {"on_receive": lambda self, message: None})
+    idle: Any = type("Idle", (library.ThreadingActor,), {"on_receive": _nothing})
     registry: dict[str, Any] = {}
 
     async def grow(numbers: range) -> None:
