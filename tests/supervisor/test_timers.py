@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import anyio
 import pytest
@@ -113,7 +114,7 @@ async def test_others_get_a_turn_while_thousands_fire() -> None:
         while len(fired.names) < 1000:
             seen.append(len(fired.names))
             await anyio.lowlevel.checkpoint()
-    steps = [after - before for before, after in zip(seen, seen[1:], strict=False)]
+    steps = [after - before for before, after in pairwise(seen)]
     assert 0 < max(steps) <= 32
 
 
@@ -142,5 +143,3 @@ async def test_obsolete_timers_are_let_go_of_when_there_are_many() -> None:
         assert fired.names == [10]
         timers.prune(lambda *_: True)  # Few are not searched.
         assert len(timers) == 1
-
-
