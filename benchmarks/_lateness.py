@@ -43,7 +43,8 @@ def timing(site: Site, set_timers: SetTimers) -> Measure:
                 await anyio.sleep(_LOOK_SECONDS)
             if rest >= _LEAST_REST_SECONDS:
                 return _sample(late)
-            lead *= 1.5  # The first were due before all were set: that measures the setting.
+            # The first were due before all were set, which measures the setting: more time for it.
+            lead = (lead - rest) * 1.3 + _LEAST_REST_SECONDS
         raise TimeoutError(f"{TIMERS} timers can't be set within {_LEAD_MAX_SECONDS:g} s")
 
     return measure
