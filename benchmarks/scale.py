@@ -77,9 +77,10 @@ async def _grow(url: str, sizes: Sequence[int], rest_seconds: float) -> None:
             f"{(_used(client) - held) / size:,.0f}",
             *await _rest(client, rest_seconds),
         )
-        press_us, p99_ms, commands = *await _press(supervisor, size), _commands(client)
+        press_us, p99_ms = await _press(supervisor, size)
+        before = _commands(client)
         await anyio.sleep(rest_seconds)
-        commands = (_commands(client) - commands) / rest_seconds
+        commands = (_commands(client) - before) / rest_seconds
         started = time.perf_counter()
         gc.collect()
         collection = (time.perf_counter() - started) * 1000

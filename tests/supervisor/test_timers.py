@@ -141,5 +141,5 @@ async def test_obsolete_timers_are_let_go_of_when_there_are_many() -> None:
     async with running(timers):
         await eventually(lambda: fired.names)
         assert fired.names == [10]
-        timers.prune(lambda *_: True)  # Few are not searched.
+        timers.prune(lambda _call, _subject, _when: True)  # Few are not searched.
         assert len(timers) == 1
