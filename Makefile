@@ -12,7 +12,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 CODE := codec actors supervisor tests $(wildcard benchmarks examples)
 SOURCES = $(shell find codec actors supervisor -name '*.py' -o -name py.typed)
 
-.PHONY: help run setup test lint format types layers wheel-test bench chaos lock clean
+.PHONY: help run setup test lint format types layers wheel-test bench scale chaos lock clean
 .DELETE_ON_ERROR:
 
 help:  ## What can be made
@@ -44,6 +44,11 @@ wheel-test: $(WHEEL_VENV)/.wheel  ## All tests once more, against the built whee
 
 bench: $(VENV)/.bench  ## The benchmarks next to their peers, with their results
 	$(BIN)/python -m benchmarks
+
+scale: $(VENV)/.bench  ## What 100,000 channels in one process cost, and two processes on two cores
+	$(BIN)/python -m benchmarks.scale
+	for processes in 1 2; do $(BIN)/gamegirl load --channels 10000 --skew 0 --window 30 \
+		--ramp 1000..9000 --steps 5 --seconds 40 --processes $$processes; done
 
 chaos: $(VENV)/.dev  ## Every fault at full size, about an hour; goes on where it was stopped
 	$(BIN)/gamegirl chaos all --progress .gamegirl/chaos.jsonl --report docs/reliability.md

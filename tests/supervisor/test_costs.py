@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any, cast
 
 import anyio
+import attrs
 import pytest
 import redis
 import trio
@@ -19,6 +21,8 @@ import trio
 from gamegirl.actors import SessionBehaviour
 from gamegirl.actors.session import _messages, _parts, _state, _writing
 from gamegirl.supervisor import Clock, MemoryStore, RedisStore, Settings, Supervisor
+from gamegirl.supervisor._keeper import Keeper
+from gamegirl.supervisor.stores import Due
 from gamegirl.testing import FaultyStore, eventually
 
 pytestmark = pytest.mark.anyio
@@ -238,6 +242,83 @@ async def test_an_idle_session_has_no_task_and_few_objects() -> None:
         await press_everywhere(supervisor, _CALLERS)
         assert tasks_there_are() == tasks
     assert grown <= _OBJECTS_PER_ACTOR * _CALLERS
+
+
+async def test_a_window_is_one_timer() -> None:
+    """However many press in it; none is left of it once its turn is closed and recorded."""
+    async with Supervisor(MemoryStore(), settings=_SETTINGS) as supervisor:
+        await boot_everywhere(supervisor, _CALLERS)
+        assert supervisor.statistics().timers == 0
+        for _ in range(3):
+            await press_everywhere(supervisor, _CALLERS)
+            assert supervisor.statistics().timers == _CALLERS
+
+
+class _CountedCell:
+    """An actor at rest, as far as whoever looks whether it is idle can tell."""
+
+    looks = 0
+
+    @property
+    def last_used(self) -> float:
+        _CountedCell.looks += 1
+        return float("inf")
+
+
+async def test_an_idle_session_is_looked_at_eight_times_in_its_idle_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a supervisor does at rest doesn't go through all live channels each second."""
+    monkeypatch.setattr(_CountedCell, "looks", 0)
+    cells = [_CountedCell() for _ in range(10_000)]
+    looks: list[int] = []
+
+    class Engine:
+        obsolete = None
+
+        def cells(self) -> list[_CountedCell]:
+            return cells
+
+    class Watched(Clock):
+        def drift(self) -> float:
+            looks.append(_CountedCell.looks)
+            return 0.0
+
+    class NoTimers:
+        def prune(self, _: object) -> None:
+            pass
+
+    settings = Settings(sweep_seconds=0.002, idle_seconds=1.6)
+    parts: list[Any] = [settings, Engine(), None, Watched(), NoTimers(), None]
+    keeper = Keeper(*parts)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(keeper.tidy)
+        await eventually(lambda: len(looks) > 101)
+        tasks.cancel_scope.cancel()
+    assert {after - before for before, after in pairwise(looks)} == {100}
+
+
+class _CountingStore(MemoryStore):
+    sweeps = 0
+
+    async def due(self, until: float) -> Sequence[Due]:
+        self.sweeps += 1
+        return await super().due(until)
+
+
+async def test_own_windows_that_close_are_no_reason_to_look_for_orphans() -> None:
+    """A process looks once a period, however many windows of its own close meanwhile."""
+    store, period = _CountingStore(), 0.25
+    settings = attrs.evolve(_SETTINGS, window_seconds=0.6, sweep_seconds=period)
+    async with Supervisor(store, settings=settings) as supervisor:
+        began, sweeps = anyio.current_time(), store.sweeps
+        for number in range(10):
+            session = supervisor.session(channel_name(number))
+            await session.boot("Neon")
+            await session.press("42", "Ana", "Open it")
+        looks = 6
+        await eventually(lambda: store.sweeps - sweeps >= looks)
+        assert looks <= (anyio.current_time() - began) / period + 1
 
 
 class _TrioTurns(trio.abc.Instrument):

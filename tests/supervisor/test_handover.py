@@ -254,3 +254,33 @@ async def test_a_channel_moves_between_real_processes(
         workers[1].tell("drain")
         state = await asked_until_here(session, refused)
         assert list(state.pending_choices) == [str(number) for number in range(10)]
+
+
+async def test_a_window_left_open_by_a_release_closes_when_it_is_due(stores: Stores) -> None:
+    """Whoever released it looks at the deadline whether somebody has claimed it, and else does."""
+    rare = {"sweep_seconds": 1000.0, "lease_seconds": 3000.0}  # No sweep finds it.
+    async with hosted(stores(), window_seconds=0.2, **rare) as supervisor:
+        session = supervisor.session("c")
+        await session.boot("Neon")
+        pressed = await session.press("42", "Ana", "Open it")
+        events = supervisor.events()
+        await supervisor.release("c")
+        with anyio.fail_after(PATIENCE_SECONDS):
+            async for event in events:
+                if isinstance(event, TurnClosed):
+                    break
+        assert (await session.state()).closed_turns[0].closed_at == pressed.deadline
+
+
+async def test_a_window_left_open_by_a_release_stays_with_who_has_claimed_it(
+    stores: Stores,
+) -> None:
+    """The former owner doesn't take it back."""
+    async with hosted(stores(), window_seconds=0.2) as first, hosted(stores()) as second:
+        await first.session("c").boot("Neon")
+        await first.session("c").press("42", "Ana", "Open it")
+        await first.release("c")
+        assert (await second.session("c").state()).window is not None
+        turn = await second.session("c").next_turn()
+        assert turn.choices == {"42": "Open it"}
+        assert first.get("c") is None

@@ -58,6 +58,8 @@ _FRAMES = 30
 """So many of the innermost frames of a crash are kept: to tell a thousand (of a handler that calls
 itself without end) would hold everybody up for longer than all that a restart takes."""
 
+_WOKEN = Woken()
+
 _KIND = re.compile(r"[A-Za-z0-9_-]{1,50}")
 
 Times: TypeAlias = "tuple[float | None, float | None]"
@@ -115,6 +117,7 @@ class Engine:
         self.settlement = Settlement(self)
         self.closing: Callable[[Fate], Exception] | None = None
         self.handled = 0
+        self._fire = self.fire  # Once for all timers, which are many.
         self._share = max(1, int(settings.mailbox_max * settings.mailbox_share))
         self._gated = settings.durability is Durability.COMMITTED
         self._changes: dict[ActorKey, anyio.Event] = {}
@@ -370,7 +373,7 @@ class Engine:
         if wake != cell.wake_at:
             cell.wake_at = wake
             if wake is not None:
-                self.timers.add(wake, self.fire, cell)
+                self.timers.add(wake, self._fire, cell)
         if due != cell.due:
             cell.due = due
             backlog = cell.busy()
@@ -382,7 +385,7 @@ class Engine:
 
     def obsolete(self, call: object, subject: object, when: float) -> bool:
         """Whether a timer calls for nothing any more."""
-        return call == self.fire and (
+        return call is self._fire and (
             not isinstance(subject, Cell)
             or subject.status is Status.GONE
             or subject.wake_at != when
@@ -390,8 +393,38 @@ class Engine:
 
     def fire(self, cell: Cell, when: float) -> None:
         """An actor's timer has come."""
-        if cell.wake_at == when and cell.status is Status.LIVE:
-            self.send(cell, Woken())
+        if cell.wake_at != when:
+            return
+        if cell.backlog is not None:
+            if cell.status is Status.LIVE:
+                self.send(cell, _WOKEN)
+            return
+        # It is idle, and so it is live. Many are woken together: what does no more than to let its
+        # timer go, as most do that aren't about windows, takes the shortest way.
+        now = self.timers.now
+        if now < when:  # By a rounding: who is woken finds that it is time.
+            now = when
+        behaviour, state = cell.behaviour, cell.state
+        self.handled += 1
+        cell.last_used = now
+        try:
+            decision = behaviour.handle(state, _WOKEN, now)
+            if decision.__class__ is not Decision:
+                _check_decision(decision)
+            if (
+                behaviour.wake_at(state) is None
+                and behaviour.due_at(state) == cell.due
+                and not (decision.writes or decision.effects)
+                and not (decision.requires or decision.quarantined)
+                and decision.reply.__class__ is not Later
+            ):
+                cell.wake_at = None
+                return
+            times = self.times(cell)
+        except BaseException as error:  # noqa: BLE001 - it is reported as a crash
+            self._raised(cell, Envelope(_WOKEN, now, internal=True), error)
+        else:
+            self._apply(cell, Envelope(_WOKEN, now, internal=True), decision, times)
 
     def perform(self, cell: Cell, effects: Sequence[Effect]) -> None:
         for effect in effects:

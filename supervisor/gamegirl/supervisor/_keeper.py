@@ -38,6 +38,9 @@ _FRESH_SECONDS = 0.2
 _DRIFT_SECONDS = 1.0
 """The wall clock may be so far off before the runtime follows it."""
 
+_ROUND = 1 / 8
+"""The part of `idle_seconds` within which all actors are looked at once."""
+
 _FENCES = 512
 """So many fences are read at a time."""
 
@@ -94,39 +97,53 @@ class Keeper:
         found = await self._store.due(now + horizon)
         heard = self._clock.now()  # What is left of a lease was looked up before this.
         for position, due in enumerate(found):
+            if position % _SLICE == _SLICE - 1:
+                await checkpoint()
+            if self._live_here(due.actor):
+                continue  # Its own timer closes its window; thousands do that all the time.
             if due.at > now - _FRESH_SECONDS and due.lease_seconds > 0:
                 # Somebody's window closes about now: look again then, in case nobody's is by then.
                 self._next = min(self._next, max(due.at - now, 0.0) + _LOOK_SECONDS)
             if due.actor.kind in self._engine.roles and due.lease_seconds <= horizon:
                 if due.lease_seconds <= 0:
-                    self._take_over(due.actor, now)
+                    self._engine.life.adopt(due.actor, now)
                 else:
                     # Just when the lease runs out, if nobody renews it.
                     when = heard + due.lease_seconds + _TAKEOVER_SECONDS
-                    self._timers.add(when, self._take_over, due.actor)
-            if position % _SLICE == _SLICE - 1:
-                await checkpoint()
+                    self._timers.add(when, self._engine.life.adopt, due.actor)
 
-    def _take_over(self, actor: ActorKey, _: float) -> None:
-        role = self._engine.role(actor.kind)
-        if actor.actor_id not in role.cells:
-            self._engine.life.activate(role, actor.actor_id).busy().swept = True
+    def _live_here(self, actor: ActorKey) -> bool:
+        role = self._engine.roles.get(actor.kind)
+        cell = role.cells.get(actor.actor_id) if role is not None else None
+        return cell is not None and cell.status is Status.LIVE
 
     async def tidy(self) -> None:
-        """Let go of idle actors and follow the wall clock, until cancelled."""
+        """Let go of idle actors and follow the wall clock, until cancelled.
+
+        At each look only so many actors are gone through that all are within an eighth of
+        `idle_seconds`: what it takes each second hardly grows with how many there are.
+        """
+        seconds = min(self._settings.sweep_seconds, self._settings.idle_seconds / 2)
+        looks = max(1, int(self._settings.idle_seconds / seconds * _ROUND))
+        cells: list[Cell] = []  # Still to be gone through in this round.
+        portion = 0
         while True:
-            await anyio.sleep(min(self._settings.sweep_seconds, self._settings.idle_seconds / 2))
+            await anyio.sleep(seconds)
             drift = self._clock.drift()
             if abs(drift) > _DRIFT_SECONDS:
                 self._engine.move_clock(drift)
                 self._engine.hub.publish(ClockMoved(drift))
             self._timers.prune(self._engine.obsolete)
+            if not cells:
+                cells = list(self._engine.cells())
+                portion = -(-len(cells) // looks)
             oldest = self._clock.now() - self._settings.idle_seconds
-            for position, cell in enumerate(tuple(self._engine.cells())):
+            for position, cell in enumerate(cells[-portion:] if portion else ()):
                 if cell.last_used < oldest:
                     self._release_if_idle(cell)
                 if position % _SLICE == _SLICE - 1:
                     await checkpoint()
+            del cells[-portion:]
 
     def _release_if_idle(self, cell: Cell) -> None:
         try:

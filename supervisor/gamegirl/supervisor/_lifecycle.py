@@ -338,6 +338,9 @@ class Lifecycle:
         self.end_waiters(cell, lambda: self._let_go(cell))
         left = [envelope for envelope in backlog.queue if not envelope.done]
         self.remove(cell)
+        if cell.due is not None and cell.due > self._engine.clock.now():
+            # Its window is open: if nobody else has claimed it by then, it closes here in time.
+            self._engine.timers.add(cell.due, self.adopt, cell.key)
         if not left:
             return
         role = self._engine.roles[cell.key.kind]
@@ -347,6 +350,12 @@ class Lifecycle:
             inherited.count(envelope)
             inherited.enqueue((envelope,))
             self._engine.watch.add(heir, envelope)
+
+    def adopt(self, actor: ActorKey, _: float) -> None:
+        """Claim an actor that is due and may be nobody's, unless it is here."""
+        role = self._engine.role(actor.kind)
+        if actor.actor_id not in role.cells:
+            self.activate(role, actor.actor_id).busy().swept = True
 
     def _let_go(self, cell: Cell) -> Exception:
         closing = self._engine.closing

@@ -1,10 +1,17 @@
-"""All timers of a supervisor in one heap, with one task."""
+"""All timers of a supervisor, with one task.
+
+Windows that were opened together are due together, tens of thousands at one instant. So timers are
+not sorted one by one when they are set: they are gathered by the tick that they are due in, and a
+tick is sorted once, when it has come. Most of it is in order by then, which makes that cheap.
+"""
 
 from __future__ import annotations
 
 import heapq
+from bisect import insort_left
 from collections.abc import Callable
-from itertools import count
+from math import inf
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 import anyio
@@ -12,13 +19,24 @@ from anyio.lowlevel import checkpoint
 
 from gamegirl.supervisor._clock import Clock
 
-_SLICE = 64
-"""So many timers fire before others get a turn on the loop."""
+_TICK_SECONDS = 1 / 64
+"""A power of two, so that a tick begins exactly when the first timer in it can be due."""
+
+_LOOK = 16
+"""After so many timers it is looked what time it is."""
+
+_SLICE_SECONDS = 0.001
+"""After so long others get a turn on the loop."""
 
 _PRUNE = 1024
-"""A heap is searched for obsolete timers when it has doubled, and is at least so large."""
+"""Obsolete timers are looked for when there are twice as many timers as before, and so many."""
 
 Call: TypeAlias = Callable[[Any, float], None]
+
+_Timer: TypeAlias = tuple[float, Call, Any, float]
+"""When it is due on the monotonic clock, what to call, with what, and when in epoch seconds."""
+
+_AT: Callable[[_Timer], float] = itemgetter(0)
 
 
 class Timers:
@@ -26,17 +44,24 @@ class Timers:
 
     Timers are not cancelled: an obsolete one calls for nothing, and `prune` removes those that
     there are too many of. Setting the clock moves no timer.
+
+    Attributes:
+        now: When it was looked what is due, while timers fire; epoch seconds.
     """
 
     def __init__(self, clock: Clock) -> None:
+        self.now = 0.0
         self._clock = clock
-        self._heap: list[tuple[float, int, Call, Any, float]] = []
-        self._order = count()
+        self._ticks: dict[float, list[_Timer]] = {}
+        self._numbers: list[float] = []  # Of these ticks, as a heap.
+        self._open: list[_Timer] = []  # The timers of ticks that have come, the next one last.
+        self._opened = -inf  # The number of the latest of these.
+        self._wake_up = -inf  # When the task looks again; it needn't be woken for later timers.
         self._sooner = anyio.Event()
         self._pruned = 0
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self._open) + sum(map(len, self._ticks.values()))
 
     def add(self, when: float, call: Call, subject: Any) -> None:
         """Call `call(subject, when)` at `when`, epoch seconds."""
@@ -47,35 +72,83 @@ class Timers:
         self._push(self._clock.monotonic() + seconds, call, subject, self._clock.now() + seconds)
 
     def _push(self, at: float, call: Call, subject: Any, when: float) -> None:
-        heap = self._heap
-        if not heap or at < heap[0][0]:
+        timer = (at, call, subject, when)
+        number = at // _TICK_SECONDS
+        if number <= self._opened:
+            # To the left of those that are due at the same time: they were set before.
+            insort_left(self._open, timer, key=_from_the_end)
+        else:
+            tick = self._ticks.get(number)
+            if tick is None:
+                self._ticks[number] = [timer]
+                heapq.heappush(self._numbers, number)
+            else:
+                tick.append(timer)
+        if at < self._wake_up:
+            self._wake_up = at
             self._sooner.set()
-        heapq.heappush(heap, (at, next(self._order), call, subject, when))
 
     def prune(self, obsolete: Callable[[Call, Any, float], bool]) -> None:
         """Let go of obsolete timers, if there can be many."""
-        if len(self._heap) < max(_PRUNE, 2 * self._pruned):
+        if len(self) < max(_PRUNE, 2 * self._pruned):
             return
-        self._heap[:] = [timer for timer in self._heap if not obsolete(*timer[2:])]
-        heapq.heapify(self._heap)
-        self._pruned = len(self._heap)
+        for timers in (self._open, *self._ticks.values()):
+            timers[:] = [timer for timer in timers if not obsolete(*timer[1:])]
+        self._ticks = {number: timers for number, timers in self._ticks.items() if timers}
+        self._numbers[:] = sorted(self._ticks)
+        self._pruned = len(self)
 
     async def run(self) -> None:
         """Fire timers until cancelled."""
-        heap, monotonic = self._heap, self._clock.monotonic
+        monotonic = self._clock.monotonic
         while True:
-            self._sooner = anyio.Event()
-            now = monotonic()
-            fired = 0
-            while heap and heap[0][0] <= now:
-                _, _, call, subject, when = heapq.heappop(heap)
-                call(subject, when)
-                fired += 1
-                if fired % _SLICE == 0:
-                    await checkpoint()
-                    now = monotonic()
-            if heap:
-                with anyio.move_on_after(max(0.0, heap[0][0] - monotonic())):
+            await self._fire()
+            self._wake_up = self._first()
+            while (rest := self._wake_up - monotonic()) > 0:
+                self._sooner = anyio.Event()
+                with anyio.move_on_after(rest):
                     await self._sooner.wait()
-            else:
-                await self._sooner.wait()
+            self._wake_up = -inf
+
+    async def _fire(self) -> None:
+        """Fire all that is due, in the order of their times, then of being set."""
+        timers, monotonic, epoch = self._open, self._clock.monotonic, self._clock.now
+        began = now = monotonic()
+        self.now = epoch()
+        while timers or self._open_next(now):
+            some = timers[-_LOOK:]
+            while some and some[0][0] > now:
+                del some[0]
+            if not some:
+                return
+            del timers[-len(some) :]
+            for _, call, subject, when in reversed(some):
+                call(subject, when)
+            now = monotonic()
+            self.now = epoch()
+            if now - began > _SLICE_SECONDS:
+                await checkpoint()
+                began = now = monotonic()
+                self.now = epoch()
+
+    def _open_next(self, now: float) -> bool:
+        """Sort the timers of the next tick, if it has come."""
+        numbers = self._numbers
+        if not numbers or numbers[0] * _TICK_SECONDS > now:
+            return False
+        self._opened = heapq.heappop(numbers)
+        tick = self._ticks.pop(self._opened)
+        tick.sort(key=_AT)
+        tick.reverse()
+        self._open.extend(tick)
+        return True
+
+    def _first(self) -> float:
+        """When the next timer is due."""
+        if self._open:
+            return self._open[-1][0]
+        return min(map(_AT, self._ticks[self._numbers[0]])) if self._numbers else inf
+
+
+def _from_the_end(timer: _Timer) -> float:
+    return -timer[0]
