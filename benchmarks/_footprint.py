@@ -59,11 +59,11 @@ Grow = Callable[[range], Awaitable[None]]
 class NoStore:
     """Grants every claim, takes every commit, and keeps nothing of them."""
 
-    def __init__(self) -> None:
-        self._process = ""
-
     portion = 1024
     threaded = False
+
+    def __init__(self) -> None:
+        self._process = ""
 
     async def open(self, process: Process, lease_seconds: float) -> None:
         """See `Store`."""

@@ -36,12 +36,12 @@ _CLIENTS = 50
 _TRIAL = 64_000
 
 _NEVER_DONE = (
-    b"if rev == ARGV[a + 3] and fence[3] == ARGV[a + 4] then done = true end",
-    b"if rev == ARGV[a + 3] and fence[3] == ARGV[a + 4] then done = false end",
+    b"if rev == args[a + 3] and fence[3] == args[a + 4] then done = true end",
+    b"if rev == args[a + 3] and fence[3] == args[a + 4] then done = false end",
 )
 _ALWAYS_NEXT = (
-    b"if rev ~= ARGV[a + 2] then return {'C', rev}, next_k end",
-    b"if rev == ARGV[a + 2] then return {'C', rev}, next_k end",
+    b"if rev ~= args[a + 2] then return {'C', rev}, next_k end",
+    b"if rev == args[a + 2] then return {'C', rev}, next_k end",
 )
 
 
