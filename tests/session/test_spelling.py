@@ -193,11 +193,13 @@ def test_forms(state: SessionState) -> None:
 @given(STATES)
 def test_notes_are_what_a_reader_finds(state: SessionState) -> None:
     """The digests of what the forms say are those that reading them gives."""
-    state.players = {
+    players = {
         key: attrs.evolve(one, user_id=key, last_active=float(one.last_active) % 10**9)
         for key, one in state.players.items()
         if max(one.joined_turn, one.last_active_turn, one.consecutive_skips) < 10**15
     }
+    state.players.clear()
+    state.players.update(players)
     state.turn_number %= 10**15
     text, fields, notes, _ = full_forms(state, SessionRules())
     assert isinstance(text, PutText)
