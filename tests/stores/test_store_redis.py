@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -40,6 +41,7 @@ from gamegirl.supervisor.stores import (
     Owned,
     Process,
     RedisStore,
+    _redis_wire,
 )
 
 pytestmark = pytest.mark.anyio
@@ -373,12 +375,13 @@ async def test_answers_that_nobody_understands(answer: bytes) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            while data := connection.recv(65536):
-                # redis-py introduces itself first.
-                lines = data.count(b"SETINFO")
-                connection.sendall(b"+OK\r\n" * lines if lines else answer)
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection, suppress(ConnectionError):
+                while data := connection.recv(65536):
+                    # redis-py introduces itself first.
+                    lines = data.count(b"SETINFO")
+                    connection.sendall(b"+OK\r\n" * lines if lines else answer)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -387,6 +390,8 @@ async def test_answers_that_nobody_understands(answer: bytes) -> None:
     with pytest.raises(StoreUnavailableError) as caught:
         await store.commit([write(claim)])
     assert caught.value.fate is Fate.IN_DOUBT
+    with pytest.raises(StoreUnavailableError):
+        await store.read(["t"])
     with pytest.raises(StoreUnavailableError):
         store._understood(lambda: int("x"))  # pyright: ignore[reportPrivateUsage]
     await store.aclose()
@@ -400,8 +405,8 @@ async def test_claim_answers_that_nobody_understands(
     """An answer to a claim that is none raises instead of claiming something."""
     store = RedisStore(server.url)
     await owned(store)
-    nonsense: Callable[..., Any] = lambda *_: [[[b"?"]]]  # noqa: E731
-    monkeypatch.setattr(store, "_exchange", nonsense)
+    nonsense: Callable[..., Any] = lambda *_: [[b"OK", b"QUEUED", [[[b"?"]]]]]  # noqa: E731
+    monkeypatch.setattr(_redis_wire, "exchange", nonsense)
     with pytest.raises(StoreUnavailableError, match="understands"):
         await store.claim([Claim(ACTOR, [], "n")])
     monkeypatch.undo()

@@ -12,9 +12,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar
 
-import hiredis
+import attrs
 import redis
 from anyio import CancelScope, CapacityLimiter, to_thread
 from redis.exceptions import NoScriptError, ResponseError
@@ -22,9 +22,11 @@ from redis.exceptions import NoScriptError, ResponseError
 from gamegirl.actors import Fate, Stored, StoreUnavailableError
 from gamegirl.supervisor.stores import (
     _encode,
+    _redis_claims,
     _redis_client,
     _redis_errors,
     _redis_rights,
+    _redis_wire,
     _scripts,
     _typed,
 )
@@ -49,9 +51,6 @@ _PORTION = 64
 """Commits, claims or keys a script call: few enough that nobody else waits long for the server."""
 
 _PAGE = 1000
-
-_PACK: Callable[[tuple[Any, ...]], bytes] = cast(Any, hiredis).pack_command
-"""What redis-py calls too, after it has looked at each argument, which here are texts and bytes."""
 
 """Members of the due index a script call, and key names a SCAN."""
 
@@ -87,6 +86,7 @@ class RedisStore:
         self._ours = isinstance(target, str)
         self._process: Process | None = None
         self._lease_milliseconds = 0
+        self._habits = _redis_claims.Habits()
         self._server = b""
         self._grace_ends = 0.0
         self._commit_threads: CapacityLimiter | None = None
@@ -150,20 +150,8 @@ class RedisStore:
 
     async def claim(self, claims: Sequence[Claim]) -> Sequence[Claimed | Owned | Broken]:
         """Own each actor that is free."""
-        process = self._opened()
-        head = self._claimer(process)
-
-        def run() -> list[Claimed | Owned | Broken]:
-            return self._batch(
-                "claim",
-                _scripts.CLAIM,
-                ([_typed.EPOCH_KEY], head),
-                claims,
-                _encode.claim_arguments,
-                _encode.claimed,
-            )
-
-        return await self._aside(run)
+        claimer = self._claimer(self._opened())
+        return await self._aside(lambda: self._claim(claims, claimer))
 
     async def commit(self, commits: Sequence[Commit]) -> Sequence[Outcome]:
         """Make each commit, once, however often it is sent."""
@@ -182,13 +170,13 @@ class RedisStore:
 
     async def read(self, keys: Sequence[str]) -> Sequence[Stored]:
         """What the keys hold, without any claim."""
-        return await self._aside(lambda: [_encode.stored(item) for item in self._read(keys)])
+        return await self._aside(lambda: self._hold(keys))
 
     async def entries(self, keys: Sequence[str]) -> Sequence[Entry]:
         """The keys as they are stored; absent ones have the value None."""
 
         def run() -> list[Entry]:
-            answers = self._read(keys)
+            answers = self._read("read", _portions(keys))
             return [_encode.entry(key, item) for key, item in zip(keys, answers, strict=True)]
 
         return await self._aside(run)
@@ -292,10 +280,54 @@ class RedisStore:
             self._understood(understand)
         return results
 
-    def _read(self, keys: Sequence[str]) -> list[Any]:
-        names = [_typed.key_bytes(key) for key in keys]
-        portions = [names[at : at + _PORTION] for at in range(0, len(names), _PORTION)]
-        answers = self._evaluate("read", _scripts.READ, [(part, []) for part in portions])
+    def _claim(
+        self, claims: Sequence[Claim], claimer: Sequence[bytes]
+    ) -> list[Claimed | Owned | Broken]:
+        results: list[Any] = [None] * len(claims)
+        portions: list[_redis_claims.Portion] = []
+
+        def requests() -> Iterator[_redis_wire.Request]:
+            for start in range(0, len(claims), _PORTION):
+                indexes = range(start, min(start + _PORTION, len(claims)))
+                portion = _redis_claims.portion_of(claims, indexes, claimer, self._habits, results)
+                if portion.indexes:
+                    portions.append(portion)
+                    yield portion.request
+
+        answers = self._transact("claim", requests(), _scripts.CLAIM)
+
+        def understand() -> list[int]:
+            taken = zip(portions, answers, strict=True)
+            return [
+                index
+                for portion, answer in taken
+                for index in _redis_claims.take(claims, portion, answer, results)
+            ]
+
+        unexpected = [i for i in self._understood(understand) if isinstance(results[i], Claimed)]
+        if unexpected:
+            loaded = iter(self._read("claim", [claims[i].keys for i in unexpected]))
+            for i in unexpected:
+                stored = [_encode.stored(next(loaded)) for _ in claims[i].keys]
+                self._habits.note(claims[i].actor.kind, stored)
+                results[i] = attrs.evolve(results[i], stored=stored)
+        return results
+
+    def _hold(self, keys: Sequence[str]) -> list[Stored]:
+        portions = _portions(keys)
+        found: list[Stored] = []
+        answers = self._transact("read", [_redis_claims.hashes(part) for part in portions])
+        for part, values in zip(portions, answers, strict=True):
+            if any(isinstance(value, ResponseError) for value in values):
+                found += map(_encode.stored, self._read("read", [part]))
+            else:
+                found += [_redis_claims.held(value, _typed.HASH) for value in values]
+        return found
+
+    def _read(self, doing: str, portions: Sequence[Sequence[str]]) -> list[Any]:
+        """What the script says of keys; each portion of them at one moment."""
+        calls: list[_Call] = [([_typed.key_bytes(key) for key in part], []) for part in portions]
+        answers = self._evaluate(doing, _scripts.READ, calls)
         return self._understood(
             lambda: [
                 item
@@ -303,6 +335,44 @@ class RedisStore:
                 for _, item in zip(part, answer, strict=True)
             ]
         )
+
+    def _transact(
+        self,
+        doing: str,
+        requests: Iterable[_redis_wire.Request],
+        script: _scripts.Script | None = None,
+    ) -> list[list[Any]]:
+        """Send transactions; what each of their commands is answered, a wrong type included.
+
+        A script that they call, if any, is their first command.
+        """
+        sent: list[_redis_wire.Request] = []
+
+        def noted() -> Iterator[_redis_wire.Request]:
+            for request in requests:
+                sent.append(request)
+                yield request
+
+        pool = self._client.connection_pool
+        answers = [self._executed(doing, a) for a in _redis_wire.exchange(pool, doing, noted())]
+        unknown = [i for i, (first, *_) in enumerate(answers) if isinstance(first, NoScriptError)]
+        if unknown and script is not None:
+            # The server was restarted, or flushed its scripts: those did nothing.
+            load = (_redis_wire.PACK(("SCRIPT", "LOAD", script.text)), 1)
+            again = [load, *(sent[i] for i in unknown)]
+            loaded, *rest = _redis_wire.exchange(pool, doing, again)
+            self._unfailed(doing, loaded)
+            for i, answer in zip(unknown, rest, strict=True):
+                answers[i] = self._executed(doing, answer)
+        for answer in answers:
+            self._unfailed(doing, [one for one in answer if _failed(one)])
+        return answers
+
+    def _executed(self, doing: str, answers: list[Any]) -> list[Any]:
+        executed: Any = answers[-1]
+        if not isinstance(executed, list):
+            self._unfailed(doing, answers)  # One of the commands was refused, and so was EXEC.
+        return self._understood(lambda: _at_least_one(executed))
 
     def _evaluate(self, doing: str, script: _scripts.Script, calls: Iterable[_Call]) -> list[Any]:
         """Call the script for each of the keys and arguments, in one round trip if it is known."""
@@ -333,7 +403,8 @@ class RedisStore:
             )
 
     def _lacking(self, doing: str) -> Sequence[str]:
-        answers = self._exchange(doing, _redis_rights.COMMANDS)
+        pool = self._client.connection_pool
+        (answers,) = _redis_wire.exchange(pool, doing, [_redis_rights.QUESTION])
         try:
             return _redis_rights.lacking(answers)
         except ResponseError as error:
@@ -366,7 +437,7 @@ class RedisStore:
             sent = 0
             for command in commands:
                 # One after the other, so that the server works while the next one is made.
-                connection.send_packed_command((_PACK(command),))
+                connection.send_packed_command((_redis_wire.PACK(command),))
                 sent += 1
             answers: list[Any] = []
             for _ in range(sent):
@@ -411,6 +482,21 @@ class RedisStore:
                 f"{self!r} is not open: await its open() first", fate=Fate.NOT_EXECUTED
             )
         return self._process
+
+
+def _portions(keys: Sequence[str]) -> list[Sequence[str]]:
+    return [keys[at : at + _PORTION] for at in range(0, len(keys), _PORTION)]
+
+
+def _at_least_one(answers: Any) -> list[Any]:
+    if isinstance(answers, list) and answers:
+        items: list[Any] = answers
+        return items
+    raise ValueError(f"no answers of a transaction: {answers!r:.200}")
+
+
+def _failed(answer: Any) -> bool:
+    return isinstance(answer, ResponseError) and not str(answer).startswith("WRONGTYPE")
 
 
 def _fate_of(error: ResponseError) -> Fate:
