@@ -186,6 +186,10 @@ def _snapshot(changes: Changes, message: messages.ReadState) -> Session:
     return changes.state.snapshot()
 
 
+def _active(changes: Changes, message: messages.ReadActive) -> bool:
+    return changes.state.active
+
+
 _RULES: dict[type, Callable[[Changes, Any], Any]] = {
     messages.Boot: games.boot,
     messages.Exit: games.exit_game,
@@ -205,4 +209,5 @@ _RULES: dict[type, Callable[[Changes, Any], Any]] = {
     messages.SetTitleScreen: people.set_title_screen,
     messages.Save: people.save,
     messages.ReadState: _snapshot,
+    messages.ReadActive: _active,
 }

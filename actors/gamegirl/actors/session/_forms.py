@@ -51,7 +51,10 @@ _JSON_FIELDS = frozenset(
         "players",
     )
 )
-_HASH_FIELDS = _JSON_FIELDS | {"pending_choices", "countdown_started"}
+HASH_FIELDS = _JSON_FIELDS | {"pending_choices", "countdown_started"}
+PLAIN = "2"
+"""The note `same` of forms in which there is nothing that we don't know; else it is another text."""
+
 _DEPTH_MAX = 64
 """So deep may an unknown field be nested to be kept: far from where encoding it would fail."""
 
@@ -125,7 +128,7 @@ def full_forms(state: SessionState, rules: SessionRules) -> list[Write]:
         PutHash(hash_key(channel_id), fields, math.ceil(rules.hash_ttl_seconds)),
         notes(
             state,
-            same="1",
+            same="1" if extras else PLAIN,
             json=_digest(head, bare, None),
             json_raw=digest_of(text),
             hash=_digest(head, bare, pending),
@@ -234,7 +237,7 @@ def trusted_forms(data: bytes | str, fields: dict[str, str] | None) -> tuple[For
     form = Form(*said, player_extras, extras=extras)
     if fields is None:
         return form, None
-    hash_extras = {name: fields[name] for name in fields if name not in _HASH_FIELDS}
+    hash_extras = {name: fields[name] for name in fields if name not in HASH_FIELDS}
     return form, Form(*said, {}, pending_of(fields), hash_extras)
 
 
@@ -252,7 +255,7 @@ def hash_form(fields: dict[str, str], key: str, now: float) -> Form:
         game_name=fields.get("game_name"),
         title_screen_url=fields.get("title_screen_url"),
         crown_holder=fields.get("crown_holder"),
-        extras={name: fields[name] for name in fields if name not in _HASH_FIELDS},
+        extras={name: fields[name] for name in fields if name not in HASH_FIELDS},
     )
     if "active" in fields:
         if fields["active"] not in ("0", "1"):

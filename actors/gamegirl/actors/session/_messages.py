@@ -107,6 +107,11 @@ class SetTitleScreen:
 
 
 @attrs.frozen
+class ReadActive:
+    """Whether a game is active; cheaper than a snapshot of it."""
+
+
+@attrs.frozen
 class ReadState:
     """A snapshot."""
 

@@ -15,9 +15,10 @@ from gamegirl.actors._behaviour import Decision, NeedsMore, Quarantined, Restore
 from gamegirl.actors._errors import GameActiveError
 from gamegirl.actors._writes import Drop, PatchHash, PutList, Require, Write
 from gamegirl.actors.session._data import UNKNOWN, Player, Window
-from gamegirl.actors.session._forms import digest_of, full_forms, json_text, notes
+from gamegirl.actors.session._forms import SCHEMA, digest_of, full_forms, json_text, notes
 from gamegirl.actors.session._journal import refresh, whole_journal, window_field
 from gamegirl.actors.session._keys import (
+    CHANNEL_KEYS,
     channel_keys,
     game_key,
     held_by,
@@ -34,6 +35,8 @@ from gamegirl.actors.session._saves import adopt, holder_of, save
 from gamegirl.actors.session._state import SessionState
 from gamegirl.codec import CodecError
 
+_SCHEMA = str(SCHEMA).encode()
+
 UNREADABLE = "unreadable"
 """For the holder of a game whose key can't be read: nobody's, so that wiping leaves it alone."""
 
@@ -42,8 +45,7 @@ def restore(
     channel_id: str, stored: Sequence[Stored], now: float, rules: SessionRules
 ) -> Restored[SessionState] | NeedsMore:
     """Make the state from what the channel's keys hold (and the games' keys, if asked for)."""
-    count = len(channel_keys(channel_id))
-    stored, games = stored[:count], stored[count:]
+    stored, games = stored[:CHANNEL_KEYS], stored[CHANNEL_KEYS:]
     try:
         reading = read_channel(channel_id, stored, now, rules)
     except UnusableError as unusable:
@@ -83,6 +85,8 @@ def _settled(
     state = reading.state
     own = held_by(state.channel_id)
     if reading.ours:
+        if state.active and games[0] == {b"holder": own.encode(), b"schema": _SCHEMA}:
+            return _restored(reading, [], now, rules)  # As nearly all are.
         holder = _holder(games[0])
         if not state.active:
             return _left(reading, holder, [], [], now, rules)

@@ -1,0 +1,92 @@
+"""What a channel's keys say if they are to the byte what we have written: read with no other check.
+
+Nearly every restore is of such a channel. Whatever is different in the least is left to `_reading`,
+which knows what to make of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any
+
+import msgspec
+
+from gamegirl.actors._behaviour import Stored
+from gamegirl.actors.session._data import Player
+from gamegirl.actors.session._forms import HASH_FIELDS, PLAIN, SCHEMA, digest_of
+from gamegirl.actors.session._journal import apply_journal, apply_turns
+from gamegirl.actors.session._parts import as_fields
+from gamegirl.actors.session._rules import SessionRules
+from gamegirl.actors.session._state import SessionState
+
+
+class _Form(msgspec.Struct, frozen=True):
+    """The JSON form of a game without fields that we don't know."""
+
+    game_id: str
+    game_name: str
+    active: bool
+    turn_number: int
+    title_screen_url: str
+    crown_holder: str | None
+    players: dict[str, Player]
+
+
+_decode = msgspec.json.Decoder(_Form).decode
+
+_NOTES = 9
+_noted = itemgetter(b"schema", b"same", b"json_raw", b"hash_raw", b"history", b"saved")
+_KIND = (str(SCHEMA).encode(), PLAIN.encode())
+
+_names = sorted(name.encode() for name in HASH_FIELDS)
+_values = itemgetter(*_names)
+_PAIRS = b"\0".join(name + b"\0%b" for name in _names)
+"""What `digest_of_hash` takes the digest of."""
+
+
+def trusted_state(
+    channel_id: str, stored: Sequence[Stored], rules: SessionRules
+) -> SessionState | None:
+    """The state of an active game that is stored just as we wrote it; None: read it carefully."""
+    text, history, fields, journal, turns, meta = stored
+    if type(text) is not bytes or type(meta) is not dict or len(meta) != _NOTES:
+        return None
+    try:
+        schema, same, json_raw, hash_raw, noted_history, saved = _noted(meta)
+        if (schema, same) != _KIND or digest_of(text).encode() != json_raw:
+            return None
+        if fields is not None:
+            hash_: Any = fields
+            said = _PAIRS % _values(hash_)
+            if len(hash_) != len(_names) or digest_of(said).encode() != hash_raw:
+                return None
+        records: list[Any] = []
+        if history is not None:
+            records = list(history)
+            if digest_of(*records).encode() != noted_history:
+                return None
+        form = _decode(text)
+        if not form.active:
+            return None
+        state = SessionState(
+            channel_id,
+            form.game_id,
+            form.game_name,
+            True,
+            form.turn_number,
+            form.title_screen_url,
+            form.crown_holder or None,
+            form.players,
+            records=records[-rules.history_max :],
+            saved=saved.decode(),
+        )
+        kept: Any = turns
+        if kept is not None:
+            apply_turns(state, as_fields(kept, ""))
+        pressed: Any = journal
+        if pressed is not None:
+            apply_journal(state, as_fields(pressed, ""))
+    except (LookupError, TypeError, ValueError, AttributeError, msgspec.MsgspecError):
+        return None
+    return state
