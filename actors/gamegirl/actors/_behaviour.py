@@ -101,6 +101,11 @@ class Decision:
     requires: Sequence[Require] = ()
     quarantined: Sequence[Quarantined] = ()
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing comes of it but an answer."""
+        return not (self.writes or self.effects or self.requires or self.quarantined)
+
 
 @attrs.frozen
 class Woken:

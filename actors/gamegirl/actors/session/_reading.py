@@ -38,7 +38,6 @@ from gamegirl.actors.session._parts import (
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._saves import put_choice, state_of
 from gamegirl.actors.session._state import SessionState
-from gamegirl.actors.session._trusted import trusted_state
 from gamegirl.codec import CodecError, decode_json
 
 _JSON, _HISTORY, _HASH, _JOURNAL, _TURNS, _META = range(6)
@@ -92,8 +91,6 @@ def read_channel(
     Raises:
         UnusableError: Nothing can be done with them.
     """
-    if (state := trusted_state(channel_id, stored, rules)) is not None:
-        return Reading(state, "json" if stored[_HASH] is None else "hash", ours=True)
     keys = channel_keys(channel_id)
     found = _Forms()
     copies: list[Quarantined] = []

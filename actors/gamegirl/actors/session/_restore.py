@@ -33,6 +33,7 @@ from gamegirl.actors.session._reading import Reading, UnusableError, read_channe
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._saves import adopt, holder_of, save
 from gamegirl.actors.session._state import SessionState
+from gamegirl.actors.session._trusted import trusted_state
 from gamegirl.codec import CodecError
 
 _SCHEMA = str(SCHEMA).encode()
@@ -46,6 +47,10 @@ def restore(
 ) -> Restored[SessionState] | NeedsMore:
     """Make the state from what the channel's keys hold (and the games' keys, if asked for)."""
     stored, games = stored[:CHANNEL_KEYS], stored[CHANNEL_KEYS:]
+    state = trusted_state(channel_id, stored, rules)
+    if state is not None:
+        then = partial(_trusted, state, stored, now, rules)
+        return then(games) if games else NeedsMore((game_key(state.game_id),), then)
     try:
         reading = read_channel(channel_id, stored, now, rules)
     except UnusableError as unusable:
@@ -56,6 +61,22 @@ def restore(
             tuple(map(game_key, wanted)), partial(_settled, reading, stored, now, rules)
         )
     return _settled(reading, stored, now, rules, games)
+
+
+def _trusted(
+    state: SessionState,
+    stored: Sequence[Stored],
+    now: float,
+    rules: SessionRules,
+    games: Sequence[Stored],
+) -> Restored[SessionState]:
+    """What we wrote ourselves, and what its game's own key says of who holds it."""
+    source = "hash" if stored[2] else "json"
+    holder = {b"holder": held_by(state.channel_id).encode(), b"schema": _SCHEMA}
+    if games[0] != holder:
+        return _settled(Reading(state, source, ours=True), stored, now, rules, games)
+    writes = () if state.window is None else _reopened(state, now, rules, ours=True)
+    return Restored(state, source, Decision(writes=writes))
 
 
 def _unusable(
@@ -85,8 +106,6 @@ def _settled(
     state = reading.state
     own = held_by(state.channel_id)
     if reading.ours:
-        if state.active and games[0] == {b"holder": own.encode(), b"schema": _SCHEMA}:
-            return _restored(reading, [], now, rules)  # As nearly all are.
         holder = _holder(games[0])
         if not state.active:
             return _left(reading, holder, [], [], now, rules)

@@ -149,18 +149,19 @@ def claimed(claim: Claim, answer: Any, loaded: Sequence[Stored]) -> Claimed | Ow
     """What the script says about a claim, with what its keys hold.
 
     Raises:
-        LookupError, TypeError, ValueError: It is no such answer.
+        LookupError, TypeError, ValueError, AttributeError: It is no such answer.
     """
+    if len(answer) == 5:
+        _, owner, previous, rev, commit_id = answer
+        return Claimed(
+            owner.decode(),
+            None if previous is None else previous.decode("utf-8", "replace"),
+            int(rev),
+            commit_id.decode("utf-8", "replace"),
+            loaded,
+        )
     fence = claim.actor.fence
     match answer:
-        case [b"C", bytes(owner), previous, bytes(rev), bytes(commit_id)]:
-            return Claimed(
-                owner.decode(),
-                None if previous is None else previous.decode("utf-8", "replace"),
-                int(rev),
-                commit_id.decode("utf-8", "replace"),
-                loaded,
-            )
         case [b"O", bytes(owner), int(milliseconds)]:
             return Owned(owner.decode("utf-8", "replace"), milliseconds / 1000)
         case [b"X"]:

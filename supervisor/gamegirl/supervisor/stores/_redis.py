@@ -318,10 +318,10 @@ class RedisStore:
         found: list[Stored] = []
         answers = self._transact("read", [_redis_claims.hashes(part) for part in portions])
         for part, values in zip(portions, answers, strict=True):
-            if any(isinstance(value, ResponseError) for value in values):
+            if _redis_claims.has_errors(values):
                 found += map(_encode.stored, self._read("read", [part]))
             else:
-                found += [_redis_claims.held(value, _typed.HASH) for value in values]
+                found += map(_redis_claims.fields_of, values)
         return found
 
     def _read(self, doing: str, portions: Sequence[Sequence[str]]) -> list[Any]:
@@ -365,7 +365,8 @@ class RedisStore:
             for i, answer in zip(unknown, rest, strict=True):
                 answers[i] = self._executed(doing, answer)
         for answer in answers:
-            self._unfailed(doing, [one for one in answer if _failed(one)])
+            if _redis_claims.has_errors(answer):
+                self._unfailed(doing, [one for one in answer if _failed(one)])
         return answers
 
     def _executed(self, doing: str, answers: list[Any]) -> list[Any]:

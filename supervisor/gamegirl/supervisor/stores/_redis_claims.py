@@ -9,7 +9,7 @@ actor is ours, so that nobody else commits anything to them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import attrs
 
@@ -20,20 +20,70 @@ from gamegirl.supervisor.stores._redis_wire import PACK, Request
 
 _MULTI = PACK((b"MULTI",))
 _EXEC = PACK((b"EXEC",))
+_COMMANDS = {
+    _typed.TEXT: b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n",
+    _typed.HASH: b"*2\r\n$7\r\nHGETALL\r\n$%d\r\n%b\r\n",
+    _typed.LIST: b"*4\r\n$6\r\nLRANGE\r\n$%d\r\n%b\r\n$1\r\n0\r\n$2\r\n-1\r\n",
+}
+"""What reads a key of each type, packed, but for the key and its length."""
 
-Place: TypeAlias = "tuple[str, int]"
-"""A kind of actor, and which of its keys: they hold the same type, nearly always."""
+@attrs.frozen(eq=False)
+class Plan:
+    """How some keys are read.
+
+    Attributes:
+        types: As which types.
+        packed: The packed commands for it, without the keys and their lengths.
+    """
+
+    types: Sequence[str]
+    packed: bytes
+
+    @classmethod
+    def of(cls, types: Sequence[str]) -> Plan:
+        """To read keys of these types."""
+        return cls(types, b"".join(map(_COMMANDS.__getitem__, types)))
+
+    def commands(self, keys: Sequence[bytes]) -> bytes:
+        """The packed commands for these keys."""
+        return self.packed % tuple(part for key in keys for part in (len(key), key))
+
+    def held(self, answers: Sequence[Any]) -> list[Stored]:
+        """What the keys hold, by the answers."""
+        held: list[Stored] = []
+        for answer, kind in zip(answers, self.types, strict=True):
+            if kind == _typed.HASH:
+                held.append(fields_of(answer))
+            else:
+                held.append(None if answer == [] else answer)
+        return held
+
+
+def fields_of(answer: Any) -> dict[bytes, bytes] | None:
+    """A hash, from its names and values in turn; None: there is none."""
+    if not answer:
+        return None
+    if type(answer) is dict:  # As protocol 3 has it.
+        fields: dict[bytes, bytes] = answer
+        return fields
+    parts = iter(answer)
+    return dict(zip(parts, parts, strict=True))
 
 
 @attrs.define(eq=False)
 class Habits:
-    """Which types keys were found to have; one that isn't known is taken for a hash."""
+    """Which types actors' keys were found to have; one that isn't known is taken for a hash."""
 
-    _types: dict[Place, str] = attrs.field(factory=dict[Place, str])
+    _types: dict[tuple[str, int], str] = attrs.field(factory=dict[tuple[str, int], str])
+    _plans: dict[tuple[str, int], Plan] = attrs.field(factory=dict[tuple[str, int], Plan])
 
-    def expected(self, kind: str, count: int) -> Sequence[str]:
-        """The types of the first keys of an actor of this kind."""
-        return [self._types.get((kind, place), _typed.HASH) for place in range(count)]
+    def plan(self, kind: str, count: int) -> Plan:
+        """How to read so many keys of an actor of this kind."""
+        plan = self._plans.get((kind, count))
+        if plan is None:
+            types = [self._types.get((kind, place), _typed.HASH) for place in range(count)]
+            plan = self._plans[kind, count] = Plan.of(types)
+        return plan
 
     def note(self, kind: str, stored: Sequence[Stored]) -> None:
         """An actor of this kind was found to hold this; not all as expected."""
@@ -44,29 +94,7 @@ class Habits:
                 self._types[kind, place] = _typed.LIST
             elif isinstance(value, dict):
                 self._types[kind, place] = _typed.HASH
-
-
-def read_command(key: bytes, kind: str) -> bytes:
-    """The packed command that reads a key of this type."""
-    if kind == _typed.HASH:
-        return b"*2\r\n$7\r\nHGETALL\r\n$%d\r\n%b\r\n" % (len(key), key)
-    if kind == _typed.TEXT:
-        return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
-    return b"*4\r\n$6\r\nLRANGE\r\n$%d\r\n%b\r\n$1\r\n0\r\n$2\r\n-1\r\n" % (len(key), key)
-
-
-def held(answer: Any, kind: str) -> Stored:
-    """What the key holds, by the answer to such a command."""
-    if kind == _typed.TEXT:
-        value: Stored = answer
-        return value
-    if not answer:
-        return None  # A hash or list without content is no key.
-    if kind == _typed.HASH and type(answer) is list:  # Protocol 3 makes a dict of it itself.
-        flat: list[bytes] = answer
-        return dict(zip(flat[::2], flat[1::2], strict=True))
-    value = answer
-    return value
+        self._plans.clear()
 
 
 @attrs.define(eq=False)
@@ -75,12 +103,12 @@ class Portion:
 
     Attributes:
         indexes: Which ones of the batch.
-        types: As which types the keys of each are read.
+        plans: How the keys of each are read.
         request: The transaction.
     """
 
     indexes: list[int]
-    types: list[Sequence[str]]
+    plans: list[Plan]
     request: Request
 
 
@@ -96,33 +124,37 @@ def portion_of(
     fences: list[bytes] = [_typed.EPOCH_KEY]
     arguments = [*claimer]
     reads: list[bytes] = []
+    count = 0
     for index in indexes:
         claim = claims[index]
         try:
             fence = _typed.key_bytes(claim.actor.fence)
             own = (claim.nonce.encode(), claim.over.encode())
-            keys = [_typed.key_bytes(key) for key in claim.keys]
+            keys = list(map(_typed.key_bytes, claim.keys))
         except (TypeError, ValueError, AttributeError) as error:
             results[index] = _typed.unstorable(error)
             continue
-        types = habits.expected(claim.actor.kind, len(keys))
+        plan = habits.plan(claim.actor.kind, len(keys))
         fences.append(fence)
         arguments += own
-        reads += map(read_command, keys, types)
+        reads.append(plan.commands(keys))
+        count += len(keys)
         portion.indexes.append(index)
-        portion.types.append(types)
+        portion.plans.append(plan)
     script = (b"EVALSHA", _scripts.CLAIM.sha, b"%d" % len(fences), *fences, *arguments)
-    portion.request = _transaction([PACK(script), *reads])
+    portion.request = _transaction(PACK(script), reads), count + 3
     return portion
 
 
-def hashes(keys: Iterable[str]) -> Request:
+def hashes(keys: Sequence[str]) -> Request:
     """A transaction that reads keys as hashes."""
-    return _transaction([read_command(_typed.key_bytes(key), _typed.HASH) for key in keys])
+    plan = Plan.of([_typed.HASH] * len(keys))
+    reads = plan.commands([_typed.key_bytes(key) for key in keys])
+    return _transaction(b"", [reads]), len(keys) + 2
 
 
-def _transaction(packed: list[bytes]) -> Request:
-    return b"".join((_MULTI, *packed, _EXEC)), len(packed) + 2
+def _transaction(script: bytes, reads: Iterable[bytes]) -> bytes:
+    return b"".join((_MULTI, script, *reads, _EXEC))
 
 
 def take(
@@ -137,16 +169,23 @@ def take(
         LookupError, TypeError, ValueError: It is no such answer.
     """
     unexpected: list[int] = []
+    script = answers[0]
+    odd = has_errors(answers)
     at = 1
-    for index, types, said in zip(portion.indexes, portion.types, answers[0], strict=True):
-        loaded = answers[at : at + len(types)]
-        at += len(types)
-        if any(map(_is_error, loaded)):
+    for index, plan, said in zip(portion.indexes, portion.plans, script, strict=True):
+        loaded = answers[at : at + len(plan.types)]
+        at += len(loaded)
+        if odd and has_errors(loaded):
             unexpected.append(index)
-            loaded = ()
-        results[index] = _encode.claimed(claims[index], said, list(map(held, loaded, types)))
+            results[index] = _encode.claimed(claims[index], said, ())
+        else:
+            results[index] = _encode.claimed(claims[index], said, plan.held(loaded))
     return unexpected
 
 
-def _is_error(answer: Any) -> bool:
-    return isinstance(answer, Exception)
+_FINE = frozenset((bytes, list, dict, type(None)))
+
+
+def has_errors(answers: Iterable[Any]) -> bool:
+    """Whether there are errors among the answers to such commands."""
+    return not _FINE.issuperset(map(type, answers))
