@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -39,9 +38,6 @@ _BATCHES = 2
 
 _SLICE_SECONDS = 0.001
 """Restoring yields to the loop this often."""
-
-
-_Made: TypeAlias = "Restored[Any] | NeedsMore"
 
 
 class Activator:
@@ -184,8 +180,7 @@ class Activator:
         if cell.status is Status.REWRITING:
             self._rewrite(cell, claimed)
             return None
-        stored = claimed.stored
-        return self._make(cell, claimed, stored, partial(self._restored_from, cell, stored))
+        return self._make(cell, claimed, claimed.stored, None, ())
 
     def _go_on(
         self, cell: Cell, claimed: Claimed, wish: NeedsMore, values: Sequence[StoredValue]
@@ -193,28 +188,28 @@ class Activator:
         if not _claimable(cell):
             return
         stored = (*claimed.stored, *values)
-        then = wish.then
-        make = partial(self._restored_from, cell, stored) if then is None else partial(then, values)
-        if self._make(cell, claimed, stored, make) is not None:
+        if self._make(cell, claimed, stored, wish.then, values) is not None:
             error = TypeError(f"{type(cell.behaviour).__name__}.restore() wants more twice")
             self._engine.life.crashed(cell, wish, error, "")
-
-    def _restored_from(self, cell: Cell, stored: Sequence[StoredValue]) -> _Made:
-        queue, now = cell.busy().queue, self._clock.now()
-        if queue:
-            now = min(now, queue[0].stamp)
-        return cell.behaviour.restore(cell.key.actor_id, stored, now)
 
     def _make(
         self,
         cell: Cell,
         claimed: Claimed,
         stored: Sequence[StoredValue],
-        make: Callable[[], _Made],
+        then: Callable[[Sequence[StoredValue]], Restored[Any]] | None,
+        values: Sequence[StoredValue],
     ) -> NeedsMore | None:
         engine = self._engine
         try:
-            restored = make()
+            restored: Restored[Any] | NeedsMore
+            if then is not None:
+                restored = then(values)
+            else:
+                queue, now = cell.busy().queue, self._clock.now()
+                if queue:
+                    now = min(now, queue[0].stamp)
+                restored = cell.behaviour.restore(cell.key.actor_id, stored, now)
             if isinstance(restored, NeedsMore):
                 return restored
             if not isinstance(restored, Restored):  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
+import msgspec
 
 from gamegirl.actors.session._data import ClosedTurn, Player, Pressed, Session, Window
 
 Answers = dict[str, dict[str, Pressed]]
 """User id to press id to the answer that was given."""
+
+
+class PlayerRow(msgspec.Struct, frozen=True, gc=False):
+    """A player as read from the store, for as long as nobody asks.
+
+    It holds no references, so the garbage collector, which walks through every object that might,
+    need not know of it: of ten thousand restored sessions it would walk through all the players.
+    """
+
+    user_id: str
+    user_name: str
+    joined_turn: int
+    last_active: float
+    last_active_turn: int
+    consecutive_skips: int
+
+    def player(self) -> Player:
+        """The player as callers know it."""
+        return Player(
+            self.user_id,
+            self.user_name,
+            self.joined_turn,
+            self.last_active,
+            self.last_active_turn,
+            self.consecutive_skips,
+        )
 
 
 @attrs.define(eq=False)
@@ -51,6 +79,8 @@ class SessionState:
     """A channel's game, live or what was played last. A press changes a few fields of it.
 
     Attributes:
+        players: The roster, user id to player. Of a session that was just restored it is made of
+            the `rows` that were read when somebody first looks at it.
         journal: The sequence number of the next journal entry; 0: the journal is empty.
         joins: User id to the sequence number of their join in the journal.
         choices_bytes: What the choices will take in a record, in bytes.
@@ -69,7 +99,7 @@ class SessionState:
     turn_number: int = 0
     title_screen_url: str = ""
     crown_holder: str | None = None
-    players: dict[str, Player] = attrs.field(factory=dict[str, Player])
+    _players: dict[str, Player] | None = attrs.field(factory=dict[str, Player])
     window: Window | None = None
     choices: dict[str, Choice] = attrs.field(factory=dict[str, Choice])
     choices_bytes: int = 0
@@ -83,6 +113,17 @@ class SessionState:
     performing: int | None = None
     awaited: int | None = None
     quarantine: str = ""
+    rows: Mapping[str, PlayerRow] | None = None
+
+    @property
+    def players(self) -> dict[str, Player]:
+        """User id to player."""
+        players = self._players
+        if players is None:
+            rows = self.rows or {}
+            players = self._players = {user_id: row.player() for user_id, row in rows.items()}
+            self.rows = None
+        return players
 
     def become(self, other: SessionState) -> None:
         """Take over all of another state, which must not be used any more."""

@@ -13,12 +13,11 @@ from typing import Any
 import msgspec
 
 from gamegirl.actors._behaviour import Stored
-from gamegirl.actors.session._data import Player
 from gamegirl.actors.session._forms import HASH_FIELDS, PLAIN, SCHEMA, digest_of
 from gamegirl.actors.session._journal import apply_journal, apply_turns
-from gamegirl.actors.session._parts import as_fields
+from gamegirl.actors.session._parts import NUMBER_MAX, as_fields, recorded_turn
 from gamegirl.actors.session._rules import SessionRules
-from gamegirl.actors.session._state import SessionState
+from gamegirl.actors.session._state import KeptTurn, PlayerRow, SessionState
 
 
 class _Form(msgspec.Struct, frozen=True):
@@ -30,10 +29,18 @@ class _Form(msgspec.Struct, frozen=True):
     turn_number: int
     title_screen_url: str
     crown_holder: str | None
-    players: dict[str, Player]
+    players: dict[str, PlayerRow]
+
+
+class _Recorded(msgspec.Struct):
+    """A closed turn that is recorded, or not quite (then this says too little of it)."""
+
+    recorded: int = 0
+    answers: list[Any] = []
 
 
 _decode = msgspec.json.Decoder(_Form).decode
+_decode_recorded = msgspec.json.Decoder(_Recorded).decode
 
 _NOTES = 9
 _noted = itemgetter(b"schema", b"same", b"json_raw", b"hash_raw", b"history", b"saved")
@@ -77,16 +84,30 @@ def trusted_state(
             form.turn_number,
             form.title_screen_url,
             form.crown_holder or None,
-            form.players,
+            None,
             records=records[-rules.history_max :],
             saved=saved.decode(),
+            rows=form.players,
         )
-        kept: Any = turns
-        if kept is not None:
-            apply_turns(state, as_fields(kept, ""))
+        if turns is not None:
+            _take_turns(state, turns)
         pressed: Any = journal
         if pressed is not None:
             apply_journal(state, as_fields(pressed, ""))
     except (LookupError, TypeError, ValueError, AttributeError, msgspec.MsgspecError):
         return None
     return state
+
+
+def _take_turns(state: SessionState, turns: Any) -> None:
+    """Put stored closed turns into the state."""
+    recorded: dict[int, KeptTurn] = {}
+    for name, value in turns.items():
+        one = _decode_recorded(value) if name.isdigit() else None
+        if one is None or one.answers or not 0 < one.recorded < NUMBER_MAX:
+            apply_turns(state, as_fields(turns, ""))
+            return
+        turn = int(name)
+        left = recorded_turn(state.channel_id, state.game_id, turn)
+        recorded[turn] = KeptTurn(left, {}, one.recorded)
+    state.turns = recorded if len(recorded) < 2 else dict(sorted(recorded.items()))
