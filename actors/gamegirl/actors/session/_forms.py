@@ -53,7 +53,7 @@ _JSON_FIELDS = frozenset(
 )
 HASH_FIELDS = _JSON_FIELDS | {"pending_choices", "countdown_started"}
 PLAIN = "2"
-"""The note `same` of forms in which there is nothing that we don't know; else it is another text."""
+"""The note `same` of forms with nothing in them that we don't know; of others it is `1`."""
 
 _DEPTH_MAX = 64
 """So deep may an unknown field be nested to be kept: far from where encoding it would fail."""

@@ -56,19 +56,21 @@ def trusted_state(
     channel_id: str, stored: Sequence[Stored], rules: SessionRules
 ) -> SessionState | None:
     """The state of an active game that is stored just as we wrote it; None: read it carefully."""
-    text, history, fields, journal, turns, meta = stored
-    if type(text) is not bytes or type(meta) is not dict or len(meta) != _NOTES:
+    values: Sequence[Any] = stored  # What has the wrong type fails below, and is left alone.
+    text, history, fields, journal, turns, meta = values
+    if text is None or meta is None:
         return None
     try:
+        if len(meta) != _NOTES:
+            return None
         schema, same, json_raw, hash_raw, noted_history, saved = _noted(meta)
         if (schema, same) != _KIND or digest_of(text).encode() != json_raw:
             return None
         if fields is not None:
-            hash_: Any = fields
-            said = _PAIRS % _values(hash_)
-            if len(hash_) != len(_names) or digest_of(said).encode() != hash_raw:
+            said = _PAIRS % _values(fields)
+            if len(fields) != len(_names) or digest_of(said).encode() != hash_raw:
                 return None
-        records: list[Any] = []
+        records: list[bytes] = []
         if history is not None:
             records = list(history)
             if digest_of(*records).encode() != noted_history:
@@ -91,9 +93,8 @@ def trusted_state(
         )
         if turns is not None:
             _take_turns(state, turns)
-        pressed: Any = journal
-        if pressed is not None:
-            apply_journal(state, as_fields(pressed, ""))
+        if journal is not None:
+            apply_journal(state, as_fields(journal, ""))
     except (LookupError, TypeError, ValueError, AttributeError, msgspec.MsgspecError):
         return None
     return state

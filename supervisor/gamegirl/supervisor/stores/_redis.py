@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import attrs
 import redis
@@ -490,9 +490,8 @@ def _portions(keys: Sequence[str]) -> list[Sequence[str]]:
 
 
 def _at_least_one(answers: Any) -> list[Any]:
-    if isinstance(answers, list) and answers:
-        items: list[Any] = answers
-        return items
+    if type(cast(object, answers)) is list and answers:
+        return cast("list[Any]", answers)
     raise ValueError(f"no answers of a transaction: {answers!r:.200}")
 
 

@@ -9,7 +9,7 @@ actor is ours, so that nobody else commits anything to them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
@@ -26,6 +26,7 @@ _COMMANDS = {
     _typed.LIST: b"*4\r\n$6\r\nLRANGE\r\n$%d\r\n%b\r\n$1\r\n0\r\n$2\r\n-1\r\n",
 }
 """What reads a key of each type, packed, but for the key and its length."""
+
 
 @attrs.frozen(eq=False)
 class Plan:
@@ -63,9 +64,8 @@ def fields_of(answer: Any) -> dict[bytes, bytes] | None:
     """A hash, from its names and values in turn; None: there is none."""
     if not answer:
         return None
-    if type(answer) is dict:  # As protocol 3 has it.
-        fields: dict[bytes, bytes] = answer
-        return fields
+    if isinstance(answer, dict):  # As protocol 3 has it.
+        return cast("dict[bytes, bytes]", answer)
     parts = iter(answer)
     return dict(zip(parts, parts, strict=True))
 

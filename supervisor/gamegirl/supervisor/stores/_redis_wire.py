@@ -44,7 +44,7 @@ def exchange(pool: Any, doing: str, requests: Iterable[Request]) -> list[list[An
             counts.append(count)
         answers = [_read(connection, count) for count in counts]
         # Who may not end a transaction has one left open.
-        whole = all(count == 1 or isinstance(one[-1], list) for count, one in zip(counts, answers))
+        whole = all(len(one) == 1 or isinstance(one[-1], list) for one in answers)
         return answers
     except (redis.RedisError, OSError) as error:
         raise _redis_errors.unavailable(error, doing, Fate.IN_DOUBT) from error
