@@ -132,9 +132,8 @@ class SessionBehaviour(Behaviour[SessionState]):
         """When the window closes, or since when a turn has waited for its narrative."""
         wake_at = self.wake_at(state)
         if wake_at is None and state.active:
-            for kept in state.turns.values():
-                if not kept.recorded:
-                    return kept.turn.closed_at
+            for kept in state.unrecorded():
+                return kept.turn.closed_at
         return wake_at
 
     def passes_capacity(self, message: Any) -> bool:

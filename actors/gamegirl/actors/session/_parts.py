@@ -11,8 +11,8 @@ from typing import Any
 
 import attrs
 
-from gamegirl.actors.session._data import ClosedTurn, FrozenMapping, Player, Pressed, TurnRecord
-from gamegirl.actors.session._state import Answers, KeptTurn
+from gamegirl.actors.session._data import ClosedTurn, Player, Pressed, TurnRecord
+from gamegirl.actors.session._state import Answers, KeptTurn, recorded_turn
 from gamegirl.codec import CodecError, Fault, JsonCodec, decode_json, encode_json
 
 NUMBER_MAX = 10**15
@@ -21,7 +21,6 @@ NUMBER_MAX = 10**15
 SECONDS_MAX = 1e15
 """No moment, in epoch seconds, is further away; a stored one that is, or is NaN, is a fault."""
 
-_NOTHING: Mapping[str, str] = FrozenMapping({})
 _PLAYER = JsonCodec(Player)
 _RECORD = JsonCodec(TurnRecord)
 PLAYER_FIELDS = frozenset(field.name for field in attrs.fields(Player))
@@ -257,11 +256,6 @@ def kept_of(plain: Any, channel_id: str, game_id: str, turn: int, attempt: int) 
         attempt,
     )
     return KeptTurn(closed, answers)
-
-
-def recorded_turn(channel_id: str, game_id: str, turn: int) -> ClosedTurn:
-    """What is left of a turn once its choices are in the history."""
-    return ClosedTurn(channel_id, game_id, turn, _NOTHING, _NOTHING, None, 0.0, 0.0)
 
 
 def as_text(data: bytes | str, path: str) -> str:

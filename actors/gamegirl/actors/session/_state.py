@@ -8,10 +8,20 @@ from typing import Any
 import attrs
 import msgspec
 
-from gamegirl.actors.session._data import ClosedTurn, Player, Pressed, Session, Window
+from gamegirl.actors.session._data import (
+    ClosedTurn,
+    FrozenMapping,
+    Player,
+    Pressed,
+    Session,
+    Window,
+)
 
 Answers = dict[str, dict[str, Pressed]]
 """User id to press id to the answer that was given."""
+
+
+_NOTHING: Mapping[str, str] = FrozenMapping({})
 
 
 class PlayerRow(msgspec.Struct, frozen=True, gc=False):
@@ -65,6 +75,11 @@ class KeptTurn:
     failures: int = 0
 
 
+def recorded_turn(channel_id: str, game_id: str, turn: int) -> ClosedTurn:
+    """What is left of a turn once its choices are in the history."""
+    return ClosedTurn(channel_id, game_id, turn, _NOTHING, _NOTHING, None, 0.0, 0.0)
+
+
 @attrs.define(eq=False)
 class Extras:
     """Fields that we don't know and keep: of the JSON form, the hash form and players in both."""
@@ -84,7 +99,8 @@ class SessionState:
         journal: The sequence number of the next journal entry; 0: the journal is empty.
         joins: User id to the sequence number of their join in the journal.
         choices_bytes: What the choices will take in a record, in bytes.
-        turns: Turn number to closed turn: the unrecorded ones and the last recorded.
+        turns: Turn number to closed turn: the unrecorded ones and the last recorded. After a
+            restore they are made, if all are recorded, of their places in the order of recording.
         records: The history's entries as stored, oldest first.
         saved: The holder under which the game was saved; empty: no save of it is stored.
         performing: The turn that `on_turn` has in hand.
@@ -106,7 +122,7 @@ class SessionState:
     answers: Answers = attrs.field(factory=Answers)
     journal: int = 0
     joins: dict[str, int] = attrs.field(factory=dict[str, int])
-    turns: dict[int, KeptTurn] = attrs.field(factory=dict[int, KeptTurn])
+    _turns: dict[int, KeptTurn] | None = attrs.field(factory=dict[int, KeptTurn])
     records: list[bytes] = attrs.field(factory=list[bytes])
     extras: Extras | None = None
     saved: str = ""
@@ -114,6 +130,7 @@ class SessionState:
     awaited: int | None = None
     quarantine: str = ""
     rows: Mapping[str, PlayerRow] | None = None
+    recorded: Mapping[int, int] | None = None
 
     @property
     def players(self) -> dict[str, Player]:
@@ -125,6 +142,23 @@ class SessionState:
             self.rows = None
         return players
 
+    @property
+    def turns(self) -> dict[int, KeptTurn]:
+        """Turn number to closed turn, oldest first."""
+        turns = self._turns
+        if turns is None:
+            turns = self._turns = {
+                turn: KeptTurn(recorded_turn(self.channel_id, self.game_id, turn), {}, place)
+                for turn, place in sorted((self.recorded or {}).items())
+            }
+            self.recorded = None
+        return turns
+
+    @turns.setter
+    def turns(self, turns: dict[int, KeptTurn]) -> None:
+        self._turns = turns
+        self.recorded = None
+
     def become(self, other: SessionState) -> None:
         """Take over all of another state, which must not be used any more."""
         for field in _FIELDS:
@@ -132,7 +166,9 @@ class SessionState:
 
     def unrecorded(self) -> list[KeptTurn]:
         """The closed turns that wait for their narrative, oldest first."""
-        return [kept for kept in self.turns.values() if not kept.recorded]
+        if self._turns is None:
+            return []
+        return [kept for kept in self._turns.values() if not kept.recorded]
 
     def pending(self) -> dict[str, str]:
         """User id to choice, in the order of first presses."""

@@ -15,9 +15,9 @@ import msgspec
 from gamegirl.actors._behaviour import Stored
 from gamegirl.actors.session._forms import HASH_FIELDS, PLAIN, SCHEMA, digest_of
 from gamegirl.actors.session._journal import apply_journal, apply_turns
-from gamegirl.actors.session._parts import NUMBER_MAX, as_fields, recorded_turn
+from gamegirl.actors.session._parts import NUMBER_MAX, as_fields
 from gamegirl.actors.session._rules import SessionRules
-from gamegirl.actors.session._state import KeptTurn, PlayerRow, SessionState
+from gamegirl.actors.session._state import PlayerRow, SessionState
 
 
 class _Form(msgspec.Struct, frozen=True):
@@ -87,12 +87,12 @@ def trusted_state(
             form.title_screen_url,
             form.crown_holder or None,
             None,
+            turns=None,
             records=records[-rules.history_max :],
             saved=saved.decode(),
             rows=form.players,
         )
-        if turns is not None:
-            _take_turns(state, turns)
+        _take_turns(state, turns or {})
         if journal is not None:
             apply_journal(state, as_fields(journal, ""))
     except (LookupError, TypeError, ValueError, AttributeError, msgspec.MsgspecError):
@@ -102,13 +102,12 @@ def trusted_state(
 
 def _take_turns(state: SessionState, turns: Any) -> None:
     """Put stored closed turns into the state."""
-    recorded: dict[int, KeptTurn] = {}
+    recorded: dict[int, int] = {}
     for name, value in turns.items():
         one = _decode_recorded(value) if name.isdigit() else None
         if one is None or one.answers or not 0 < one.recorded < NUMBER_MAX:
+            state.turns = {}
             apply_turns(state, as_fields(turns, ""))
             return
-        turn = int(name)
-        left = recorded_turn(state.channel_id, state.game_id, turn)
-        recorded[turn] = KeptTurn(left, {}, one.recorded)
-    state.turns = recorded if len(recorded) < 2 else dict(sorted(recorded.items()))
+        recorded[int(name)] = one.recorded
+    state.recorded = recorded
