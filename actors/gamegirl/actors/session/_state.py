@@ -115,14 +115,14 @@ class SessionState:
     turn_number: int = 0
     title_screen_url: str = ""
     crown_holder: str | None = None
-    _players: dict[str, Player] | None = attrs.field(factory=dict[str, Player])
+    _players: dict[str, Player] | None = attrs.field(factory=dict[str, Player], alias="players")
     window: Window | None = None
     choices: dict[str, Choice] = attrs.field(factory=dict[str, Choice])
     choices_bytes: int = 0
     answers: Answers = attrs.field(factory=Answers)
     journal: int = 0
     joins: dict[str, int] = attrs.field(factory=dict[str, int])
-    _turns: dict[int, KeptTurn] | None = attrs.field(factory=dict[int, KeptTurn])
+    _turns: dict[int, KeptTurn] | None = attrs.field(factory=dict[int, KeptTurn], alias="turns")
     records: list[bytes] = attrs.field(factory=list[bytes])
     extras: Extras | None = None
     saved: str = ""
