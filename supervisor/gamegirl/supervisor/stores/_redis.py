@@ -355,7 +355,7 @@ class RedisStore:
 
         pool = self._client.connection_pool
         answers = [self._executed(doing, a) for a in _redis_wire.exchange(pool, doing, noted())]
-        unknown = [i for i, (first, *_) in enumerate(answers) if isinstance(first, NoScriptError)]
+        unknown = [i for i, answer in enumerate(answers) if isinstance(answer[0], NoScriptError)]
         if unknown and script is not None:
             # The server was restarted, or flushed its scripts: those did nothing.
             load = (_redis_wire.PACK(("SCRIPT", "LOAD", script.text)), 1)
