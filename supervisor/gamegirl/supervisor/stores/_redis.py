@@ -306,7 +306,12 @@ class RedisStore:
 
         unexpected = [i for i in self._understood(understand) if isinstance(results[i], Claimed)]
         if unexpected:
-            loaded = iter(self._read("claim", [claims[i].keys for i in unexpected]))
+            parts: list[list[str]] = [[]]
+            for i in unexpected:  # All keys of an actor in one part, so that they fit together.
+                if len(parts[-1]) + len(claims[i].keys) > _PORTION:
+                    parts.append([])
+                parts[-1] += claims[i].keys
+            loaded = iter(self._read("claim", parts))
             for i in unexpected:
                 stored = [_encode.stored(next(loaded)) for _ in claims[i].keys]
                 self._habits.note(claims[i].actor.kind, stored)
