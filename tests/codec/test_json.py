@@ -152,6 +152,49 @@ def test_plain_data_comes_back_from_json_as_it_was(value: Any) -> None:
     assert decode_json(json.dumps(value).encode()) == value
 
 
+PIECES = [
+    *"{}[],: ",
+    *[
+        "0",
+        "1",
+        "-1",
+        "-0",
+        "01",
+        "1.5",
+        "1.",
+        ".5",
+        "-0.0",
+        "1e5",
+        "1E+5",
+        "1e-400",
+        "1e400",
+        "0.1e1",
+        "1.7976931348623159e308",
+    ],
+    *["true", "false", "null", "NaN", "-Infinity"],
+    *("9" * 25, "-" + "9" * 25, "9" * 20 + ".0"),
+    *('"a"', '"b"', '""', '"Zoë"', '"\x7f"', '"\x01"', "\t", "\ufeff"),
+    *(r'"\ud800"', r'"\ud83d\ude00"', r'"\u0000"', r'"\x"'),
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+@example('{"a":1,"b":-0.0,"a":[1.5,"\\ud83d\\ude00"]}')
+@example('["\\ud800"]')
+@example("[1e400]")
+@example("[" * 50 + "9" * 25 + "]" * 50)
+def test_the_quick_reader_reads_what_the_standard_library_reads(text: str) -> None:
+    """Whatever is decoded is to the digit and the type what `json` makes of it."""
+    try:
+        expected = json.loads(text)
+    except ValueError:
+        with pytest.raises(CodecError):
+            decode_json(text)
+        return
+    assert repr(decode_json(text, lenient=True)) == repr(expected)
+    assert repr(decode_json(text.encode(), lenient=True)) == repr(expected)
+
+
 @given(st.binary(max_size=40) | st.text(max_size=40))
 @example(b"\xff")
 @example(b"\xef\xbb\xbf{}")

@@ -8,7 +8,8 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -42,6 +43,7 @@ from gamegirl.supervisor.stores import (
     Owned,
     Process,
     RedisStore,
+    _redis_exchange,
 )
 from gamegirl.supervisor.stores._redis_wire import Wire
 
@@ -374,15 +376,15 @@ async def test_renewal_does_not_queue_behind_commits(
     store = RedisStore(server.url)
     claim = await owned(store)
     started, go_on = threading.Event(), threading.Event()
-    exchange: Callable[..., Any] = store._exchange  # pyright: ignore[reportPrivateUsage]
+    exchange = _redis_exchange.exchange
 
-    def slow(doing: str, commands: Any) -> Any:
+    def slow(pool: Any, doing: str, requests: Any) -> Any:
         if doing == "commit":
             started.set()
             go_on.wait(10)
-        return exchange(doing, commands)
+        return exchange(pool, doing, requests)
 
-    store._exchange = slow  # type: ignore[method-assign]  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(_redis_exchange, "exchange", slow)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(store.commit, [write(claim)])
         assert await anyio.to_thread.run_sync(started.wait, 5)
@@ -438,12 +440,14 @@ async def test_answers_that_nobody_understands(answer: bytes) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            while data := connection.recv(65536):
-                # redis-py introduces itself first.
-                lines = data.count(b"SETINFO")
-                connection.sendall(b"+OK\r\n" * lines if lines else answer)
+        with suppress(OSError):  # The listener is closed once nobody comes any more.
+            while True:
+                connection, _ = listener.accept()
+                with connection, suppress(ConnectionError):
+                    while data := connection.recv(65536):
+                        # redis-py introduces itself first.
+                        lines = data.count(b"SETINFO")
+                        connection.sendall(b"+OK\r\n" * lines if lines else answer)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -453,8 +457,11 @@ async def test_answers_that_nobody_understands(answer: bytes) -> None:
         await store.commit([write(claim)])
     assert caught.value.fate is Fate.IN_DOUBT
     with pytest.raises(StoreUnavailableError):
+        await store.read(["t"])
+    with pytest.raises(StoreUnavailableError):
         store._understood(lambda: int("x"))  # pyright: ignore[reportPrivateUsage]
     await store.aclose()
+    listener.shutdown(socket.SHUT_RDWR)
     listener.close()
     thread.join(5)
 
@@ -465,8 +472,11 @@ async def test_claim_answers_that_nobody_understands(
     """An answer to a claim that is none raises instead of claiming something."""
     store = RedisStore(server.url)
     await owned(store)
-    nonsense: Callable[..., Any] = lambda *_: [[[b"?"]]]  # noqa: E731
-    monkeypatch.setattr(store, "_exchange", nonsense)
+
+    async def nonsense(*_: object) -> Any:
+        return [[b"OK", b"QUEUED", [[[b"?"]]]]]
+
+    monkeypatch.setattr(Wire, "exchange", nonsense)
     with pytest.raises(StoreUnavailableError, match="understands"):
         await store.claim([Claim(ACTOR, [], "n")])
     monkeypatch.undo()

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any, cast
 
 import anyio
 import attrs
+import msgspec
 import pytest
 import redis
 import trio
 
-from gamegirl.actors import SessionBehaviour
-from gamegirl.actors.session import _messages, _parts, _state, _writing
+from gamegirl.actors import NeedsMore
+from gamegirl.actors.session import SessionBehaviour, _messages, _parts, _state, _writing
 from gamegirl.supervisor import Clock, MemoryStore, RedisStore, Settings, Supervisor
 from gamegirl.supervisor._keeper import Keeper
 from gamegirl.supervisor.stores import Due
@@ -43,6 +46,10 @@ _BYTES_PER_RECORD = 3200
 _OBJECTS_PER_PRESS = 46.0
 _OBJECTS_PER_ACTOR = 5.0
 _WAKE_UPS_PER_TURN = 24
+_SCRIPTS_PER_RESTORE = 0.02
+_COMMANDS_PER_RESTORE = 9.1
+_DECODED_PER_RESTORE = 2
+_CALLS_PER_RESTORE = 70
 
 
 def channel_name(number: int) -> str:
@@ -80,6 +87,83 @@ async def test_a_thousand_callers_share_script_calls(redis_url: str) -> None:
                 store.let_go()
             calls = client.info("commandstats")["cmdstat_evalsha"]["calls"]
     assert 0 < calls / _CALLERS <= _SCRIPTS_PER_PRESS
+
+
+async def play_everywhere(supervisor: Supervisor, channels: int) -> None:
+    """A game of eight players and one recorded turn in each channel."""
+
+    async def play(number: int) -> None:
+        session = supervisor.session(channel_name(number))
+        await session.boot("Neon")
+        for user in range(8):
+            await session.press(f"{user:018d}", f"Player {user}", "Open it")
+        turn = await session.close_window()
+        assert turn is not None
+        await session.record(turn, "It opened.")
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(channels):
+            tasks.start_soon(play, number)
+
+
+async def restore_everywhere(supervisor: Supervisor, channels: int) -> None:
+    async with anyio.create_task_group() as tasks:
+        for number in range(channels):
+            tasks.start_soon(supervisor.restore, channel_name(number))
+
+
+async def test_restores_share_script_calls_and_load_each_key_once(redis_url: str) -> None:
+    """Nothing is asked twice, nothing is written but the fence, and each script claims many."""
+    async with Supervisor(redis_url, settings=_SETTINGS) as supervisor:
+        await play_everywhere(supervisor, 256)
+    async with Supervisor(redis_url, settings=_SETTINGS) as supervisor:
+        # The first ones are looked at twice: nobody knows yet what such keys hold.
+        await supervisor.restore(channel_name(0))
+        with connect(redis_url) as client:
+            client.config_resetstat()
+            await restore_everywhere(supervisor, 256)
+            told = client.info("commandstats")
+        calls = {name.removeprefix("cmdstat_"): one["calls"] for name, one in told.items()}
+        assert supervisor.statistics().commits == 0
+        assert supervisor.statistics().live["session"] == 256
+    assert 0 < calls.pop("evalsha") / 255 <= _SCRIPTS_PER_RESTORE
+    assert sum(calls.values()) / 255 <= _COMMANDS_PER_RESTORE, calls
+
+
+async def test_restoring_decodes_each_thing_once() -> None:
+    """What was written by us is recognized by its digests; the players are read from one form."""
+    store = MemoryStore()
+    async with Supervisor(store, settings=_SETTINGS) as supervisor:
+        await play_everywhere(supervisor, 1)
+        behaviour = SessionBehaviour()
+        keys = behaviour.keys(channel_name(0))
+        stored = await store.read(keys)
+        game_id = (await supervisor.session(channel_name(0)).state()).game_id
+        game = await store.read([f"gg:game:{game_id}"])
+    decoded = calls = 0
+
+    def count(_frame: object, event: str, called: Any) -> None:
+        nonlocal decoded, calls
+        calls += event in ("call", "c_call")
+        if event == "c_call" and isinstance(
+            getattr(called, "__self__", None), msgspec.json.Decoder | json.JSONDecoder
+        ):
+            decoded += 1
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        wish = behaviour.restore(channel_name(0), stored, 1000.0)
+        assert isinstance(wish, NeedsMore)
+        assert wish.then is not None
+        restored = wish.then(game)
+    finally:
+        sys.setprofile(before)
+    assert restored.source == "hash"
+    assert not restored.decision.writes
+    assert 0 < decoded <= _DECODED_PER_RESTORE
+    assert calls <= _CALLS_PER_RESTORE
+    assert len(restored.state.players) == 8
 
 
 async def grow(supervisor: Supervisor, channel_id: str, players: int, records: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import attrs
@@ -102,6 +102,11 @@ class Decision:
     requires: Sequence[Require] = ()
     quarantined: Sequence[Quarantined] = ()
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing comes of it but an answer."""
+        return not (self.writes or self.effects or self.requires or self.quarantined)
+
 
 @record
 class Woken:
@@ -179,13 +184,16 @@ class Restored(Generic[StateT]):
 
 @attrs.frozen
 class NeedsMore:
-    """`restore` can't tell without these keys: it is called again with what they hold at the end.
+    """`restore` can't tell without these keys.
 
     Attributes:
-        keys: What to read; their values follow those of `Behaviour.keys`, in this order.
+        keys: What to read.
+        then: Goes on with what they hold, in this order. None: `restore` is called again, with
+            their values after those of `Behaviour.keys`.
     """
 
     keys: Sequence[str]
+    then: Callable[[Sequence[Stored]], Restored[Any]] | None = None
 
 
 class Behaviour(ABC, Generic[StateT]):

@@ -1,9 +1,12 @@
-"""The one task that claims and restores actors: all that are wanted, together."""
+"""Claims and restores actors: all that are wanted, together.
+
+While the actors of one batch are restored, the store is asked for the next one.
+"""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
@@ -30,6 +33,9 @@ from gamegirl.supervisor.stores import Broken, Claim, Claimed, Store
 _BATCH = 256
 """So many actors at most are claimed together."""
 
+_BATCHES = 2
+"""So many batches at most are under way: the store works on one while the other is restored."""
+
 _SLICE_SECONDS = 0.001
 """Restoring yields to the loop this often."""
 
@@ -51,6 +57,9 @@ class Activator:
         self._timers = timers
         self._courtesy = courtesy
         self._wanted: dict[Cell, None] = {}
+        self._underway: set[Cell] = set()
+        self._again: dict[Cell, None] = {}
+        self._slots = anyio.Semaphore(_BATCHES, fast_acquire=True)
         self._any = anyio.Event()
         self._failures = 0
         self.claimed = 0
@@ -64,26 +73,48 @@ class Activator:
             self._due(cell, self._clock.now())
 
     def _due(self, cell: Cell, _: float) -> None:
-        if _claimable(cell):
-            cell.busy().claim_since = self._clock.monotonic()
-            self._wanted[cell] = None
-            self._any.set()
+        if not _claimable(cell):
+            return
+        cell.busy().claim_since = self._clock.monotonic()
+        if cell in self._underway:
+            self._again[cell] = None  # Two claims of one actor would get in each other's way.
+            return
+        self._wanted[cell] = None
+        self._any.set()
 
     async def run(self) -> None:
         """Claim until cancelled."""
-        while True:
-            if not self._wanted:
-                self._any = anyio.Event()
-                await self._any.wait()
-                await checkpoint()  # Whoever is about to run may still join the batch.
-            batch: list[Cell] = []
-            while self._wanted and len(batch) < _BATCH:
-                cell = next(iter(self._wanted))
-                del self._wanted[cell]
-                if _claimable(cell):
-                    batch.append(cell)
-            if batch:
-                await self._claim(batch)
+        async with anyio.create_task_group() as tasks:
+            while True:
+                await self._slots.acquire()
+                while not (batch := self._take()):
+                    self._any = anyio.Event()
+                    await self._any.wait()
+                    await checkpoint()  # Whoever is about to run may still join the batch.
+                tasks.start_soon(self._see_to, batch)
+
+    def _take(self) -> list[Cell]:
+        batch: list[Cell] = []
+        while self._wanted and len(batch) < _BATCH:
+            cell = next(iter(self._wanted))
+            del self._wanted[cell]
+            if _claimable(cell):
+                batch.append(cell)
+        self._underway.update(batch)
+        return batch
+
+    async def _see_to(self, batch: Sequence[Cell]) -> None:
+        try:
+            await self._claim(batch)
+        finally:
+            self._slots.release()
+            self._underway.difference_update(batch)
+            again = [cell for cell in batch if cell in self._again]
+            for cell in again:
+                del self._again[cell]
+            self._wanted.update(dict.fromkeys(again))
+            if again:
+                self._any.set()
 
     async def _claim(self, batch: Sequence[Cell]) -> None:
         claims: dict[Cell, Claim] = {}
@@ -111,10 +142,10 @@ class Activator:
                     self._engine.life.owned_elsewhere(cell, result.owner)
                     continue
                 self.claimed += 1
-                wish = self._restore(cell, result, result.stored)
+                wish = self._restore(cell, result)
                 if wish is not None:
                     more.append((cell, result, wish))
-                if self._clock.now() - pause > _SLICE_SECONDS:
+                if not 0 <= self._clock.now() - pause <= _SLICE_SECONDS:
                     await checkpoint()
                     pause = self._clock.now()
             if more:
@@ -122,37 +153,63 @@ class Activator:
         except StoreUnavailableError as error:
             self.trouble = str(error)
             self._failures += 1
-            for cell in batch:
-                if _claimable(cell) and self._engine.life.unclaimed(cell):
-                    self._wanted[cell] = None
+            life = self._engine.life
+            left = [cell for cell in batch if _claimable(cell) and life.unclaimed(cell)]
             await anyio.sleep(self._engine.retry_delay(self._failures))
+            self._again.update(dict.fromkeys(left))
         else:
             self.trouble = ""
             self._failures = 0
 
     async def _read_more(self, wishes: Sequence[tuple[Cell, Claimed, NeedsMore]]) -> None:
-        values = iter(await self._store.read([key for *_, wish in wishes for key in wish.keys]))
+        with self._courtesy.call():
+            values = await self._store.read([key for *_, wish in wishes for key in wish.keys])
+        pause = self._clock.now()
+        at = 0
         for cell, claimed, wish in wishes:
-            stored = (*claimed.stored, *(next(values) for _ in wish.keys))
-            if self._restore(cell, claimed, stored) is not None:
-                error = TypeError(f"{type(cell.behaviour).__name__}.restore() wants more twice")
-                self._engine.life.crashed(cell, wish, error, "")
+            count = len(wish.keys)
+            self._go_on(cell, claimed, wish, values[at : at + count])
+            at += count
+            if not 0 <= self._clock.now() - pause <= _SLICE_SECONDS:
+                await checkpoint()
+                pause = self._clock.now()
 
-    def _restore(
-        self, cell: Cell, claimed: Claimed, stored: Sequence[StoredValue]
-    ) -> NeedsMore | None:
-        engine = self._engine
+    def _restore(self, cell: Cell, claimed: Claimed) -> NeedsMore | None:
         if not _claimable(cell):
             return None  # It was let go of meanwhile; the fence stays ours until the next claim.
         if cell.status is Status.REWRITING:
             self._rewrite(cell, claimed)
             return None
-        queue = cell.busy().queue
-        now = min(self._clock.now(), queue[0].stamp) if queue else self._clock.now()
+        return self._make(cell, claimed, claimed.stored, None, ())
+
+    def _go_on(
+        self, cell: Cell, claimed: Claimed, wish: NeedsMore, values: Sequence[StoredValue]
+    ) -> None:
+        if not _claimable(cell):
+            return
+        stored = (*claimed.stored, *values)
+        if self._make(cell, claimed, stored, wish.then, values) is not None:
+            error = TypeError(f"{type(cell.behaviour).__name__}.restore() wants more twice")
+            self._engine.life.crashed(cell, wish, error, "")
+
+    def _make(
+        self,
+        cell: Cell,
+        claimed: Claimed,
+        stored: Sequence[StoredValue],
+        then: Callable[[Sequence[StoredValue]], Restored[Any]] | None,
+        values: Sequence[StoredValue],
+    ) -> NeedsMore | None:
+        engine = self._engine
         try:
-            restored: Restored[Any] | NeedsMore = cell.behaviour.restore(
-                cell.key.actor_id, stored, now
-            )
+            restored: Restored[Any] | NeedsMore
+            if then is not None:
+                restored = then(values)
+            else:
+                queue, now = cell.busy().queue, self._clock.now()
+                if queue:
+                    now = min(now, queue[0].stamp)
+                restored = cell.behaviour.restore(cell.key.actor_id, stored, now)
             if isinstance(restored, NeedsMore):
                 return restored
             if not isinstance(restored, Restored):  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -120,8 +120,10 @@ class Lifecycle:
         self._engine.hub.publish(
             ActorRestored(kind, actor_id, restored.source, claimed.previous or "", restart)
         )
-        envelope = Envelope(None, self._engine.clock.now(), internal=True)
-        self._engine.apply(cell, envelope, decision, self._engine.times(cell))
+        times = self._engine.times(cell)
+        if not decision.quiet or (times is not None and times != (None, cell.due)):
+            envelope = Envelope(None, self._engine.clock.now(), internal=True)
+            self._engine.apply(cell, envelope, decision, times)
         self._engine.wake_waiters(cell)
         self._engine.proceed(cell)
 

@@ -359,7 +359,7 @@ class Supervisor:
     async def restore(self, channel_id: str) -> SessionRef | None:
         """The channel's session, live or restored; None when no active game is stored."""
         ref = self.session(channel_id)
-        return ref if (await ref.state()).active else None
+        return ref if await ref.active() else None
 
     async def release(self, channel_id: str, *, kind: str = SessionBehaviour.kind) -> None:
         """Commit what the actor has, give up ownership and drop it from memory.

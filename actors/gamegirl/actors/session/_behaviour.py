@@ -60,13 +60,21 @@ class SessionBehaviour(Behaviour[SessionState]):
     ) -> Restored[SessionState] | NeedsMore:
         """Make the state from what is stored; never raises: see `SessionState.quarantine`."""
         restored = restore(actor_id, stored, now, self.rules)
-        if isinstance(restored, Restored) and self._on_turn is not None:
-            changes = Changes(restored.state, self.rules, now)
-            records.hand_out(changes)
-            handed = changes.decision()
-            decision = restored.decision
-            decision.writes = [*decision.writes, *handed.writes]
-            decision.effects = [*decision.effects, *handed.effects]
+        if self._on_turn is None:
+            return restored
+        if isinstance(restored, Restored):
+            return self._handed_out(restored, now)
+        then = restored.then
+        assert then is not None
+        return NeedsMore(restored.keys, lambda more: self._handed_out(then(more), now))
+
+    def _handed_out(self, restored: Restored[SessionState], now: float) -> Restored[SessionState]:
+        changes = Changes(restored.state, self.rules, now)
+        records.hand_out(changes)
+        handed = changes.decision()
+        decision = restored.decision
+        decision.writes = [*decision.writes, *handed.writes]
+        decision.effects = [*decision.effects, *handed.effects]
         return restored
 
     def stored(self, state: SessionState) -> Sequence[Write]:
@@ -178,6 +186,10 @@ def _snapshot(changes: Changes, message: messages.ReadState) -> Session:
     return changes.state.snapshot()
 
 
+def _active(changes: Changes, message: messages.ReadActive) -> bool:
+    return changes.state.active
+
+
 _RULES: dict[type, Callable[[Changes, Any], Any]] = {
     messages.Boot: games.boot,
     messages.Exit: games.exit_game,
@@ -197,4 +209,5 @@ _RULES: dict[type, Callable[[Changes, Any], Any]] = {
     messages.SetTitleScreen: people.set_title_screen,
     messages.Save: people.save,
     messages.ReadState: _snapshot,
+    messages.ReadActive: _active,
 }

@@ -52,6 +52,8 @@ HASH_FIELDS = _JSON_FIELDS | {"pending_choices", "countdown_started"}
 DIGEST_BYTES = 12
 _TALLY = "sum:"
 """What the note of a history begins with; without it, it is a digest of all records together."""
+PLAIN = "2"
+"""The note `same` of forms with nothing in them that we don't know; of others it is `1`."""
 
 _DEPTH_MAX = 64
 """So deep may an unknown field be nested to be kept: far from where encoding it would fail."""

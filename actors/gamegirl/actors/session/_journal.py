@@ -121,13 +121,16 @@ def turns_fields(state: SessionState) -> dict[str, Value]:
 
 def apply_turns(state: SessionState, fields: Mapping[str, str]) -> None:
     """Put stored closed turns into the state."""
-    for turn in sorted(int(name) for name in fields if name.isdecimal() and name.isascii()):
+    numbers = [int(name) for name in fields if name.isdecimal() and name.isascii()]
+    for turn in sorted(numbers):
         attempt = fields.get(attempt_field(turn), "0")
         if not attempt.isdecimal():
             raise fault(f"turns.{attempt_field(turn)}", "expected a whole number")
         state.turns[turn] = kept_of(
             decode_json(fields[str(turn)]), state.channel_id, state.game_id, turn, int(attempt)
         )
+    if len(numbers) == len(fields):
+        return
     for name in fields:
         number = name.removeprefix("a:")
         if not (number.isdecimal() and int(number) in state.turns):

@@ -10,6 +10,10 @@ INDEX_KEY = "game:index"
 """A hash, game id to entry: a listing of all games, not the truth."""
 
 
+CHANNEL_KEYS = 6
+"""So many keys a channel has."""
+
+
 def json_key(channel_id: str) -> str:
     """The JSON form, a text."""
     return f"game:session:{escape_id(channel_id)}"
@@ -42,13 +46,15 @@ def meta_key(channel_id: str) -> str:
 
 def channel_keys(channel_id: str) -> Sequence[str]:
     """All keys of a channel, in the order in which `restore` takes their values."""
+    escaped = escape_id(channel_id)
+    own = f"gg:session:{escaped}:"
     return (
-        json_key(channel_id),
-        history_key(channel_id),
-        hash_key(channel_id),
-        journal_key(channel_id),
-        turns_key(channel_id),
-        meta_key(channel_id),
+        f"game:session:{escaped}",
+        f"game:session:{escaped}:history",
+        f"sg:game_session:{escaped}",
+        own + "window",
+        own + "turns",
+        own + "meta",
     )
 
 

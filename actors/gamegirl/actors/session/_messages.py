@@ -106,6 +106,11 @@ class SetTitleScreen:
 
 
 @record
+class ReadActive:
+    """Whether a game is active; cheaper than a snapshot of it."""
+
+
+@record
 class ReadState:
     """A snapshot."""
 

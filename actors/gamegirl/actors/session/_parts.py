@@ -15,14 +15,8 @@ from typing import Any
 
 import attrs
 
-from gamegirl.actors.session._data import (
-    ClosedTurn,
-    FrozenMapping,
-    Player,
-    Pressed,
-    TurnRecord,
-)
-from gamegirl.actors.session._state import Answers, KeptTurn
+from gamegirl.actors.session._data import ClosedTurn, Player, Pressed, TurnRecord
+from gamegirl.actors.session._state import Answers, KeptTurn, recorded_turn
 from gamegirl.codec import CodecError, Fault, JsonCodec, decode_json, encode_json
 
 NUMBER_MAX = 10**15
@@ -306,14 +300,6 @@ def kept_of(plain: Any, channel_id: str, game_id: str, turn: int, attempt: int) 
         attempt,
     )
     return KeptTurn(closed, answers)
-
-
-_NOTHING: FrozenMapping[str] = FrozenMapping({})
-
-
-def recorded_turn(channel_id: str, game_id: str, turn: int) -> ClosedTurn:
-    """What is left of a turn once its choices are in the history."""
-    return ClosedTurn(channel_id, game_id, turn, _NOTHING, _NOTHING, None, 0.0, 0.0)
 
 
 def as_text(data: bytes | str, path: str) -> str:

@@ -43,9 +43,8 @@ from gamegirl.actors.session._parts import (
     printable,
     record_of,
     record_to_bytes,
-    recorded_turn,
 )
-from gamegirl.actors.session._state import KeptTurn
+from gamegirl.actors.session._state import KeptTurn, recorded_turn
 from gamegirl.actors.session._turns import require_active
 from gamegirl.codec import CodecError, GameGirlError
 

@@ -215,6 +215,11 @@ class SessionRef:
         reply: Session = await self._ask(messages.ReadState())
         return reply
 
+    async def active(self) -> bool:
+        """Whether a game is active here; cheaper than to look for it in `state`."""
+        reply: bool = await self._ask(messages.ReadActive())
+        return reply
+
     def peek(self) -> Session | None:
         """A snapshot at once, if the session is live; it may show what isn't committed yet."""
         state: SessionState | None = self._host.peek(KIND, self.channel_id)

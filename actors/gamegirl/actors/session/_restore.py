@@ -9,14 +9,16 @@ damaged is written anew once it is copied aside, so that it is reported once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from gamegirl.actors._behaviour import Decision, NeedsMore, Quarantined, Restored, Stored
 from gamegirl.actors._errors import GameActiveError
 from gamegirl.actors._writes import Drop, PatchHash, PutList, Require, Write
 from gamegirl.actors.session._data import UNKNOWN, Player, Window
-from gamegirl.actors.session._forms import digest_of
+from gamegirl.actors.session._forms import SCHEMA, digest_of
 from gamegirl.actors.session._journal import refresh, whole_journal, window_field
 from gamegirl.actors.session._keys import (
+    CHANNEL_KEYS,
     channel_keys,
     game_key,
     held_by,
@@ -31,8 +33,11 @@ from gamegirl.actors.session._reading import Reading, UnusableError, read_channe
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._saves import adopt, holder_of, save
 from gamegirl.actors.session._state import SessionState
+from gamegirl.actors.session._trusted import trusted_state
 from gamegirl.actors.session._writing import full_forms, json_text, note_of_history, notes
 from gamegirl.codec import CodecError
+
+_SCHEMA = str(SCHEMA).encode()
 
 UNREADABLE = "unreadable"
 """For the holder of a game whose key can't be read: nobody's, so that wiping leaves it alone."""
@@ -42,41 +47,85 @@ def restore(
     channel_id: str, stored: Sequence[Stored], now: float, rules: SessionRules
 ) -> Restored[SessionState] | NeedsMore:
     """Make the state from what the channel's keys hold (and the games' keys, if asked for)."""
-    keys = channel_keys(channel_id)
-    games: Sequence[Stored] = stored[len(keys) :]
+    stored, games = stored[:CHANNEL_KEYS], stored[CHANNEL_KEYS:]
+    state = trusted_state(channel_id, stored, rules)
+    if state is not None:
+        then = partial(_trusted, state, stored, now, rules)
+        return then(games) if games else NeedsMore((game_key(state.game_id),), then)
     try:
-        reading = read_channel(channel_id, stored[: len(keys)], now, rules)
+        reading = read_channel(channel_id, stored, now, rules)
     except UnusableError as unusable:
-        if unusable.game_id and not games:
-            return NeedsMore((game_key(unusable.game_id),))
-        holder = _holder(games[0], UNREADABLE) if games else ""
-        return _refused(channel_id, unusable.game_id, unusable.where, holder, unusable.copies)
+        return _unusable(channel_id, unusable, games)
+    wanted = [game_id for game_id in (reading.state.game_id, reading.lost) if game_id]
+    if wanted and not games:
+        return NeedsMore(
+            tuple(map(game_key, wanted)), partial(_settled, reading, stored, now, rules)
+        )
+    return _settled(reading, stored, now, rules, games)
+
+
+def _trusted(
+    state: SessionState,
+    stored: Sequence[Stored],
+    now: float,
+    rules: SessionRules,
+    games: Sequence[Stored],
+) -> Restored[SessionState]:
+    """What we wrote ourselves, and what its game's own key says of who holds it."""
+    source = "hash" if stored[2] else "json"
+    holder = {b"holder": held_by(state.channel_id).encode(), b"schema": _SCHEMA}
+    if games[0] != holder:
+        return _settled(Reading(state, source, ours=True), stored, now, rules, games)
+    writes = () if state.window is None else _reopened(state, now, rules, ours=True)
+    return Restored(state, source, Decision(writes=writes))
+
+
+def _unusable(
+    channel_id: str, unusable: UnusableError, games: Sequence[Stored]
+) -> Restored[SessionState] | NeedsMore:
+    if unusable.game_id and not games:
+        keys = (game_key(unusable.game_id),)
+        return NeedsMore(keys, lambda found: _set_aside(channel_id, unusable, found))
+    return _set_aside(channel_id, unusable, games)
+
+
+def _set_aside(
+    channel_id: str, unusable: UnusableError, games: Sequence[Stored]
+) -> Restored[SessionState]:
+    holder = _holder(games[0], UNREADABLE) if games else ""
+    return _refused(channel_id, unusable.game_id, unusable.where, holder, unusable.copies)
+
+
+def _settled(
+    reading: Reading,
+    stored: Sequence[Stored],
+    now: float,
+    rules: SessionRules,
+    games: Sequence[Stored],
+) -> Restored[SessionState]:
+    """What the channel's keys say, and what the games' own keys say of who holds them."""
     state = reading.state
+    own = held_by(state.channel_id)
     if reading.ours:
-        if not games:
-            return NeedsMore((game_key(state.game_id),))
         holder = _holder(games[0])
         if not state.active:
             return _left(reading, holder, [], [], now, rules)
-        if holder == held_by(channel_id):
+        if holder == own:
             return _restored(reading, [], now, rules)
         # Our own forms say that it runs here, and its key doesn't: the store went back in time.
-        return _taken_over(reading, stored, [], [], now, rules)
-    wanted = [game_id for game_id in (state.game_id, reading.lost) if game_id]
-    if wanted and not games:
-        return NeedsMore(tuple(map(game_key, wanted)))
+        return _taken_over(reading, stored, games[0], [], [], now, rules)
     writes: list[Write] = []
     requires: list[Require] = []
-    if reading.lost and _holder(games[-1]) == held_by(channel_id):
+    if reading.lost and _holder(games[-1]) == own:
         # The replaced system put another game in its place: nobody holds it, and nothing is left.
-        requires.append(_require(state, reading.lost, held_by(channel_id)))
+        requires.append(_require(state, reading.lost, own))
         writes.append(Drop(game_key(reading.lost)))
         reading.quarantined.append(
             Quarantined.whole(game_key(reading.lost), games[-1], "overwritten in its channel")
         )
     if not state.game_id:
         return _restored(reading, writes, now, rules, requires)
-    return _taken_over(reading, stored, writes, requires, now, rules)
+    return _taken_over(reading, stored, games[0], writes, requires, now, rules)
 
 
 def _refused(
@@ -105,6 +154,7 @@ def _require(state: SessionState, game_id: str, holder: str | None) -> Require:
 def _taken_over(
     reading: Reading,
     stored: Sequence[Stored],
+    game: Stored,
     writes: list[Write],
     requires: list[Require],
     now: float,
@@ -113,7 +163,7 @@ def _taken_over(
     """The replaced system's data, and what the game's own key says."""
     state = reading.state
     keys = channel_keys(state.channel_id)
-    game, key = stored[len(keys)], game_key(state.game_id)
+    key = game_key(state.game_id)
     try:
         holder = holder_of(game)
     except CodecError as error:
@@ -127,7 +177,7 @@ def _taken_over(
         # further than this form does: it is never live twice.
         reading.quarantined += [
             Quarantined.whole(name, value, f"game {state.game_id} is held by {holder}")
-            for name, value in zip(keys[: len(keys) if reading.ours else 3], stored, strict=False)
+            for name, value in zip(keys[: None if reading.ours else 3], stored, strict=False)
             if value
         ]
         if reading.ours:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import attrs
+import msgspec
 
 from gamegirl.actors._writes import PatchHash, PutHash, PutText
-from gamegirl.actors.session._data import ClosedTurn, Player, Pressed, Session, Window
+from gamegirl.actors.session._data import (
+    ClosedTurn,
+    FrozenMapping,
+    Player,
+    Pressed,
+    Session,
+    Window,
+)
 
 _TALLY_BYTES: Final = 12
 
@@ -27,6 +35,35 @@ def tally_of(records: Iterable[bytes]) -> int:
         digest = hashlib.blake2b(record, digest_size=_TALLY_BYTES).digest()
         total += int.from_bytes(digest, "big")
     return total % (1 << 8 * _TALLY_BYTES)
+
+
+_NOTHING: Mapping[str, str] = FrozenMapping({})
+
+
+class PlayerRow(msgspec.Struct, frozen=True, gc=False):
+    """A player as read from the store, for as long as nobody asks.
+
+    It holds no references, so the garbage collector, which walks through every object that might,
+    need not know of it: of ten thousand restored sessions it would walk through all the players.
+    """
+
+    user_id: str
+    user_name: str
+    joined_turn: int
+    last_active: float
+    last_active_turn: int
+    consecutive_skips: int
+
+    def player(self) -> Player:
+        """The player as callers know it."""
+        return Player(
+            self.user_id,
+            self.user_name,
+            self.joined_turn,
+            self.last_active,
+            self.last_active_turn,
+            self.consecutive_skips,
+        )
 
 
 @attrs.define(eq=False)
@@ -52,6 +89,11 @@ class KeptTurn:
     answers: Answers
     recorded: int = 0
     failures: int = 0
+
+
+def recorded_turn(channel_id: str, game_id: str, turn: int) -> ClosedTurn:
+    """What is left of a turn once its choices are in the history."""
+    return ClosedTurn(channel_id, game_id, turn, _NOTHING, _NOTHING, None, 0.0, 0.0)
 
 
 @attrs.define(eq=False)
@@ -83,10 +125,13 @@ class SessionState:
     """A channel's game, live or what was played last. A press changes a few fields of it.
 
     Attributes:
+        players: The roster, user id to player. Of a session that was just restored it is made of
+            the `rows` that were read when somebody first looks at it.
         journal: The sequence number of the next journal entry; 0: the journal is empty.
         joins: User id to the sequence number of their join in the journal.
         choices_bytes: What the choices will take in a record, in bytes.
-        turns: Turn number to closed turn: the unrecorded ones and the last recorded.
+        turns: Turn number to closed turn: the unrecorded ones and the last recorded. After a
+            restore they are made, if all are recorded, of their places in the order of recording.
         records: The history's entries as stored, oldest first.
         tally: Theirs, once it was asked for.
         forms: The full forms, while a closed turn waits for its record.
@@ -103,14 +148,14 @@ class SessionState:
     turn_number: int = 0
     title_screen_url: str = ""
     crown_holder: str | None = None
-    players: dict[str, Player] = attrs.field(factory=dict[str, Player])
+    _players: dict[str, Player] | None = attrs.field(factory=dict[str, Player], alias="players")
     window: Window | None = None
     choices: dict[str, Choice] = attrs.field(factory=dict[str, Choice])
     choices_bytes: int = 0
     answers: Answers = attrs.field(factory=Answers)
     journal: int = 0
     joins: dict[str, int] = attrs.field(factory=dict[str, int])
-    turns: dict[int, KeptTurn] = attrs.field(factory=dict[int, KeptTurn])
+    _turns: dict[int, KeptTurn] | None = attrs.field(factory=dict[int, KeptTurn], alias="turns")
     records: list[bytes] = attrs.field(factory=list[bytes])
     tally: int | None = None
     forms: Forms | None = None
@@ -119,6 +164,35 @@ class SessionState:
     performing: int | None = None
     awaited: int | None = None
     quarantine: str = ""
+    rows: Mapping[str, PlayerRow] | None = None
+    recorded: Mapping[int, int] | None = None
+
+    @property
+    def players(self) -> dict[str, Player]:
+        """User id to player."""
+        players = self._players
+        if players is None:
+            rows = self.rows or {}
+            players = self._players = {user_id: row.player() for user_id, row in rows.items()}
+            self.rows = None
+        return players
+
+    @property
+    def turns(self) -> dict[int, KeptTurn]:
+        """Turn number to closed turn, oldest first."""
+        turns = self._turns
+        if turns is None:
+            turns = self._turns = {
+                turn: KeptTurn(recorded_turn(self.channel_id, self.game_id, turn), {}, place)
+                for turn, place in sorted((self.recorded or {}).items())
+            }
+            self.recorded = None
+        return turns
+
+    @turns.setter
+    def turns(self, turns: dict[int, KeptTurn]) -> None:
+        self._turns = turns
+        self.recorded = None
 
     def become(self, other: SessionState) -> None:
         """Take over all of another state, which must not be used any more."""
@@ -127,7 +201,9 @@ class SessionState:
 
     def unrecorded(self) -> list[KeptTurn]:
         """The closed turns that wait for their narrative, oldest first."""
-        return [kept for kept in self.turns.values() if not kept.recorded]
+        if self._turns is None:
+            return []
+        return [kept for kept in self._turns.values() if not kept.recorded]
 
     def pending(self) -> dict[str, str]:
         """User id to choice, in the order of first presses."""

@@ -15,6 +15,7 @@ from gamegirl.actors._writes import PatchHash, PutHash, PutText, Value, Write
 from gamegirl.actors.session._forms import (
     DIGEST_BYTES,
     HASH_FIELDS,
+    PLAIN,
     SCHEMA,
     digest_of,
     digest_of_hash,
@@ -111,7 +112,7 @@ def _spelled(state: SessionState, rules: SessionRules, said: tuple[object, ...])
             index_entry(state),
         ),
         {
-            "same": "1",
+            "same": "1" if extras else PLAIN,
             "json": json_said.hexdigest(),
             "json_raw": digest_of(text),
             "hash": hash_said.hexdigest(),

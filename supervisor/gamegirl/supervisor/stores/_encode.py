@@ -206,35 +206,23 @@ def outcome(commit: Commit, answer: Any) -> Outcome:
             raise ValueError(f"no outcome of a commit: {answer!r:.200}")
 
 
-def claim_arguments(claim: Claim, keys: list[Argument], arguments: list[Argument]) -> None:
-    """Add a claim to a script call: its keys and its arguments.
+def claimed(claim: Claim, answer: Any, loaded: Sequence[Stored]) -> Claimed | Owned | Broken:
+    """What the script says about a claim, with what its keys hold.
 
     Raises:
-        TypeError, ValueError, AttributeError: It can't be encoded; nothing was added.
+        LookupError, TypeError, ValueError, AttributeError: It is no such answer.
     """
-    own_keys = [_typed.key_bytes(claim.actor.fence)]
-    own_keys += [_typed.key_bytes(key) for key in claim.keys]
-    own = (claim.nonce.encode(), claim.over.encode(), b"%d" % len(claim.keys))
-    keys += own_keys
-    arguments += own
-
-
-def claimed(claim: Claim, answer: Any) -> Claimed | Owned | Broken:
-    """What the script says about a claim.
-
-    Raises:
-        LookupError, TypeError, ValueError: It is no such answer.
-    """
+    if len(answer) == 5:
+        _, owner, previous, rev, commit_id = answer
+        return Claimed(
+            owner.decode(),
+            None if previous is None else previous.decode("utf-8", "replace"),
+            int(rev),
+            commit_id.decode("utf-8", "replace"),
+            loaded,
+        )
     fence = claim.actor.fence
     match answer:
-        case [b"C", bytes(owner), previous, bytes(rev), bytes(commit_id), [*loaded]]:
-            return Claimed(
-                owner.decode(),
-                None if previous is None else previous.decode("utf-8", "replace"),
-                int(rev),
-                commit_id.decode("utf-8", "replace"),
-                [stored(item) for item in loaded],
-            )
         case [b"O", bytes(owner), int(milliseconds)]:
             return Owned(owner.decode("utf-8", "replace"), milliseconds / 1000)
         case [b"X"]:

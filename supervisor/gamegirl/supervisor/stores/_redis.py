@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import redis
 from anyio import CancelScope, CapacityLimiter, Lock, to_thread
@@ -22,8 +22,10 @@ from redis.exceptions import ResponseError
 from gamegirl.actors import Fate, Stored, StoreUnavailableError
 from gamegirl.supervisor.stores import (
     _encode,
+    _redis_claims,
     _redis_client,
     _redis_errors,
+    _redis_exchange,
     _redis_rights,
     _scripts,
     _typed,
@@ -39,7 +41,7 @@ from gamegirl.supervisor.stores._protocol import (
     Owned,
     Process,
 )
-from gamegirl.supervisor.stores._redis_calls import PORTION, Batch, Call, evaluation
+from gamegirl.supervisor.stores._redis_calls import PORTION, Batch, Call, Refused, Steps, evaluation
 from gamegirl.supervisor.stores._redis_wire import Wire
 
 T = TypeVar("T")
@@ -52,6 +54,9 @@ _RUN_ID = re.compile(rb"run_id:([0-9a-f]+)")
 
 _UPTIME = re.compile(rb"uptime_in_seconds:([0-9]+)")
 """How long a server has run, rounded up or down."""
+
+_NONSENSE = (LookupError, TypeError, ValueError, AttributeError)
+"""What comes of answers that no script of ours gives."""
 
 _SIDE_THREADS = 4
 """Threads for all that isn't a commit, so that a lease renewal never queues behind a batch."""
@@ -81,6 +86,7 @@ class RedisStore:
         self._ours = isinstance(target, str)
         self._process: Process | None = None
         self._lease_milliseconds = 0
+        self._habits = _redis_claims.Habits()
         self._server = b""
         self._grace_ends = 0.0
         self._commit_threads: CapacityLimiter | None = None
@@ -150,40 +156,36 @@ class RedisStore:
 
     async def claim(self, claims: Sequence[Claim]) -> Sequence[Claimed | Owned | Broken]:
         """Own each actor that is free."""
-        process = self._opened()
-        head = self._claimer(process)
-
-        batch = Batch(([_typed.EPOCH_KEY], head), claims, _encode.claim_arguments, _encode.claimed)
-
-        def run() -> list[Claimed | Owned | Broken]:
-            answers = self._evaluate("claim", _scripts.CLAIM, batch.calls())
-            return self._understood(partial(batch.results, answers))
-
-        return await self._aside(run)
+        claimer = self._claimer(self._opened())
+        steps = _redis_claims.claiming(claims, claimer, self._habits)
+        wire = await self._wired("claim")
+        if wire is not None:
+            return await self._over(wire, "claim", steps)
+        return await self._aside(partial(self._through, "claim", steps))
 
     async def commit(self, commits: Sequence[Commit]) -> Sequence[Outcome]:
         """Make each commit, once, however often it is sent."""
-        batch = Batch(([_typed.DUE_KEY], []), commits, _encode.commit_arguments, _encode.outcome)
-        wire = await self._wired()
+        head: Call = ([_typed.DUE_KEY], [])
+        batch = Batch(head, commits, _encode.commit_arguments, _encode.outcome)
+        steps = batch.steps(_scripts.COMMIT)
+        wire = await self._wired("commit")
         if wire is not None:
-            answers = await self._evaluate_on(wire, "commit", _scripts.COMMIT, batch.calls())
-        else:
-            evaluate = partial(self._evaluate, "commit", _scripts.COMMIT, batch.calls())
-            answers = await to_thread.run_sync(evaluate, limiter=self._committing())
-        return self._understood(partial(batch.results, answers))
+            return await self._over(wire, "commit", steps)
+        through = partial(self._through, "commit", steps)
+        return await to_thread.run_sync(through, limiter=self._committing())
 
     async def read(self, keys: Sequence[str]) -> Sequence[Stored]:
         """What the keys hold, without any claim."""
-        return await self._aside(lambda: [_encode.stored(item) for item in self._read(keys)])
+        steps = _redis_claims.holding(keys)
+        if self._wire is not None and self._wire.alive:
+            return await self._over(self._wire, "read", steps)
+        return await self._aside(partial(self._through, "read", steps))
 
     async def entries(self, keys: Sequence[str]) -> Sequence[Entry]:
         """The keys as they are stored; absent ones have the value None."""
-
-        def run() -> list[Entry]:
-            answers = self._read(keys)
-            return [_encode.entry(key, item) for key, item in zip(keys, answers, strict=True)]
-
-        return await self._aside(run)
+        steps = _redis_claims.reading(_redis_claims.portions_of(keys))
+        answers = await self._aside(partial(self._through, "read", steps))
+        return [_encode.entry(key, item) for key, item in zip(keys, answers, strict=True)]
 
     async def due(self, until: float) -> Sequence[Due]:
         """The actors due at or before `until` (epoch seconds), oldest first."""
@@ -195,8 +197,8 @@ class RedisStore:
             offset = 0
             while True:
                 page = [*head, b"%d" % offset, b"%d" % _PAGE]
-                script = _scripts.DUE
-                answers = self._evaluate("list what is due", script, [([_typed.DUE_KEY], page)])
+                steps = evaluation(_scripts.DUE, [([_typed.DUE_KEY], page)])
+                answers = self._through("list what is due", steps)
                 count, actors = self._understood(partial(_encode.due_actors, answers[0]))
                 found.update(actors)
                 offset += _PAGE
@@ -246,27 +248,21 @@ class RedisStore:
             age = max(int(up[1]) - 1, 0) if up and not known else 0
             self._grace_ends = time.monotonic() + self._lease_milliseconds / 1000 - age
 
-    def _read(self, keys: Sequence[str]) -> list[Any]:
-        names = [_typed.key_bytes(key) for key in keys]
-        portions = [names[at : at + PORTION] for at in range(0, len(names), PORTION)]
-        answers = self._evaluate("read", _scripts.READ, [(part, []) for part in portions])
-        return self._understood(
-            lambda: [
-                item
-                for part, answer in zip(portions, answers, strict=True)
-                for _, item in zip(part, answer, strict=True)
-            ]
-        )
-
-    def _evaluate(self, doing: str, script: _scripts.Script, calls: Iterable[Call]) -> list[Any]:
-        """Call the script for each of the keys and arguments, in one round trip if it is known."""
-        steps = evaluation(script, calls)
-        commands = next(steps)
+    def _through(self, doing: str, steps: Steps[T]) -> T:
+        """Take the steps on a connection of the pool's."""
+        pool = self._client.connection_pool
+        answers: list[list[Any]] | None = None
         while True:
             try:
-                commands = steps.send(self._exchange(doing, commands))
+                requests = next(steps) if answers is None else steps.send(answers)
             except StopIteration as done:
-                return self._unfailed(doing, done.value)
+                result: T = done.value
+                return result
+            except Refused as refused:
+                raise self._refusal(doing, refused.answers) from refused
+            except _NONSENSE as error:
+                raise _redis_errors.nonsense(error) from error
+            answers = _redis_exchange.exchange(pool, doing, requests)
 
     def _check_rights(self) -> None:
         lacking = self._lacking("open")
@@ -276,7 +272,8 @@ class RedisStore:
             )
 
     def _lacking(self, doing: str) -> Sequence[str]:
-        answers = self._exchange(doing, _redis_rights.COMMANDS)
+        pool = self._client.connection_pool
+        (answers,) = _redis_exchange.exchange(pool, doing, [_redis_rights.QUESTION])
         try:
             return _redis_rights.lacking(answers)
         except ResponseError as error:
@@ -286,72 +283,48 @@ class RedisStore:
         return self._unfailed(doing, self._exchange(doing, commands))
 
     def _unfailed(self, doing: str, answers: list[Any]) -> list[Any]:
-        for answer in answers:
-            if isinstance(answer, ResponseError):
-                # Other portions may have succeeded; all are idempotent and may be sent again.
-                fate = Fate.IN_DOUBT if len(answers) > 1 else _fate_of(answer)
-                lacking: Sequence[str] = ()
-                if _redis_errors.denied(answer):
-                    with suppress(StoreUnavailableError):  # The refusal is said without it, too.
-                        lacking = self._lacking(doing)
-                raise _redis_errors.unavailable(answer, doing, fate, lacking) from answer
+        if any(isinstance(answer, ResponseError) for answer in answers):
+            raise self._refusal(doing, answers)
         return answers
+
+    def _refusal(self, doing: str, answers: Sequence[Any]) -> StoreUnavailableError:
+        """The error for the first refusal among answers."""
+        answer = next(one for one in answers if isinstance(one, ResponseError))
+        # Other portions may have succeeded; all are idempotent and may be sent again.
+        fate = Fate.IN_DOUBT if len(answers) > 1 else _fate_of(answer)
+        lacking: Sequence[str] = ()
+        if _redis_errors.denied(answer):
+            with suppress(StoreUnavailableError):  # The refusal is said without it, too.
+                lacking = self._lacking(doing)
+        error = _redis_errors.unavailable(answer, doing, fate, lacking)
+        error.__cause__ = answer
+        return error
 
     def _exchange(self, doing: str, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
         """Send commands on one connection and read an answer (or a ResponseError) for each."""
-        connection = self._connect(doing)
-        whole = False
-        try:
-            sent = 0
-            for command in commands:
-                # One after the other, so that the server works while the next one is made.
-                connection.send_packed_command((_encode.packed(command),))
-                sent += 1
-            answers: list[Any] = []
-            for _ in range(sent):
-                try:
-                    answers.append(connection.read_response())
-                except ResponseError as error:
-                    answers.append(error)
-            whole = True
-            return answers
-        except (redis.RedisError, OSError) as error:
-            raise _redis_errors.unavailable(error, doing, Fate.IN_DOUBT) from error
-        finally:
-            if not whole:
-                connection.disconnect()  # There may be half an answer in it.
-            cast(Any, self._client.connection_pool).release(connection)
-
-    def _connect(self, doing: str) -> Any:
-        """A connection of the pool's, to be released."""
-        try:
-            return cast(Any, self._client.connection_pool).get_connection()
-        except (redis.RedisError, OSError, ValueError) as error:
-            raise _redis_errors.unavailable(error, doing, Fate.NOT_EXECUTED) from error
+        pool = self._client.connection_pool
+        requests = ((_encode.packed(command), 1) for command in commands)
+        return [answer for (answer,) in _redis_exchange.exchange(pool, doing, requests)]
 
     def _understood(self, decode: Callable[[], T]) -> T:
         try:
             return decode()
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise StoreUnavailableError(
-                f"Redis answered a script in a way that nobody understands ({error}): "
-                "is it a Redis 6.2 to 8 or a Valkey?",
-                fate=Fate.IN_DOUBT,
-            ) from error
+        except _NONSENSE as error:
+            raise _redis_errors.nonsense(error) from error
 
     # What the loop does itself.
 
-    async def _wired(self) -> Wire | None:
-        """The connection for commits, made if need be; None: the client has no real sockets."""
-        if self._wire is not None and self._wire.failure is None:
+    async def _wired(self, doing: str) -> Wire | None:
+        """The connection that the loop serves, made if need be; None: ours have no real sockets."""
+        if self._wire is not None and self._wire.alive:
             return self._wire
         async with self._wiring:
-            if self._wire is not None and self._wire.failure is None:
+            if self._wire is not None and self._wire.alive:
                 return self._wire
             self._wire = None
             pool: Any = self._client.connection_pool
             with CancelScope(shield=True):  # Or a connection could be lost on the way.
-                connection = await self._aside(partial(self._connect, "commit"))
+                connection = await self._aside(partial(_redis_exchange.connect, pool, doing))
                 self.threaded = not Wire.fits(connection)
                 if self.threaded:
                     pool.release(connection)
@@ -359,26 +332,24 @@ class RedisStore:
                     self._wire = Wire(connection, connection.socket_timeout, pool.release)
             return self._wire
 
-    async def _evaluate_on(
-        self, wire: Wire, doing: str, script: _scripts.Script, calls: Iterable[Call]
-    ) -> list[Any]:
-        steps = evaluation(script, calls)
-        commands = next(steps)
+    async def _over(self, wire: Wire, doing: str, steps: Steps[T]) -> T:
+        """Take the steps over the connection that the loop serves."""
+        answers: list[list[Any]] | None = None
         while True:
             try:
-                answers: list[Any] = await wire.exchange(
-                    [_encode.packed(command) for command in commands]
-                )
+                requests = list(next(steps) if answers is None else steps.send(answers))
+            except StopIteration as done:
+                result: T = done.value
+                return result
+            except Refused as refused:
+                refusal = partial(self._refusal, doing, refused.answers)
+                raise await self._aside(refusal) from refused
+            except _NONSENSE as error:
+                raise _redis_errors.nonsense(error) from error
+            try:
+                answers = await wire.exchange(requests)
             except OSError as error:
                 raise _redis_errors.unavailable(error, doing, Fate.IN_DOUBT) from error
-            try:
-                commands = steps.send(answers)
-            except StopIteration as done:
-                answers = done.value
-                break
-        if any(isinstance(answer, ResponseError) for answer in answers):
-            await self._aside(partial(self._unfailed, doing, answers))  # It raises.
-        return answers
 
     # Threads.
 

@@ -1,4 +1,8 @@
-"""Calls of the Redis store's scripts, whoever sends them: what goes out, and what comes back."""
+"""Calls of the Redis store's scripts: what goes out and what comes back, whoever sends it.
+
+*Steps* yield requests, get the answers to each of them, and return what all of that means. A worker
+thread can take them over a connection of its own, and the loop over the one that it serves.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +13,37 @@ import attrs
 from redis.exceptions import NoScriptError, ResponseError
 
 from gamegirl.supervisor.stores import _typed
+from gamegirl.supervisor.stores._encode import packed
 from gamegirl.supervisor.stores._protocol import Broken
 from gamegirl.supervisor.stores._scripts import Script
 
+T = TypeVar("T")
 RequestT = TypeVar("RequestT")
 ResultT = TypeVar("ResultT")
 
 Call: TypeAlias = tuple[list[Any], list[Any]]
 """A script's keys and arguments."""
 
+Request: TypeAlias = tuple[bytes, int]
+"""Packed commands, and how many there are."""
+
+Steps: TypeAlias = Generator[Iterable[Request], list[list[Any]], T]
+"""Requests that go out one after the other, so that the server works while the next one is made."""
+
 PORTION = 64
 """Commits, claims or keys a script call: few enough that nobody else waits long for the server."""
+
+
+class Refused(Exception):
+    """The server refused something.
+
+    Attributes:
+        answers: Among which there is at least one `ResponseError`.
+    """
+
+    def __init__(self, answers: Sequence[Any]) -> None:
+        super().__init__(answers)
+        self.answers = answers
 
 
 @attrs.define
@@ -40,8 +64,7 @@ class Batch(Generic[RequestT, ResultT]):
     _sent: list[list[int]] = attrs.field(factory=list[list[int]], init=False)
     _broken: dict[int, Broken] = attrs.field(factory=dict[int, Broken], init=False)
 
-    def calls(self) -> Iterator[Call]:
-        """The calls of the script, made one after the other."""
+    def _calls(self) -> Iterator[Call]:
         for start in range(0, len(self.requests), PORTION):
             keys, arguments = list(self.head[0]), list(self.head[1])
             indexes: list[int] = []
@@ -56,8 +79,13 @@ class Batch(Generic[RequestT, ResultT]):
                 self._sent.append(indexes)
                 yield keys, arguments
 
-    def results(self, answers: Sequence[Any]) -> list[ResultT | Broken]:
-        """The result of each request, in their order."""
+    def steps(self, script: Script) -> Steps[list[ResultT | Broken]]:
+        """Send them all; the result of each, in their order."""
+        if not self.requests:
+            return []
+        return self._results((yield from evaluation(script, self._calls())))
+
+    def _results(self, answers: Sequence[Any]) -> list[ResultT | Broken]:
         results: dict[int, ResultT | Broken] = dict(self._broken)
         for indexes, answer in zip(self._sent, answers, strict=True):
             for index, item in zip(indexes, answer, strict=True):
@@ -65,28 +93,74 @@ class Batch(Generic[RequestT, ResultT]):
         return [results[index] for index in range(len(self.requests))]
 
 
-def evaluation(
-    script: Script, calls: Iterable[Call]
-) -> Generator[Iterable[tuple[Any, ...]], list[Any], list[Any]]:
-    """Gives the commands to send, gets their answers, until there is an answer to each call."""
-    commands: list[tuple[Any, ...]] = []
+def evaluation(script: Script, calls: Iterable[Call]) -> Steps[list[Any]]:
+    """Call a script for each of the keys and arguments, in one round trip if it is known."""
 
-    def made() -> Iterator[tuple[Any, ...]]:
+    def requests() -> Iterator[Request]:
         for keys, arguments in calls:
-            command = (b"EVALSHA", script.sha, b"%d" % len(keys), *keys, *arguments)
-            commands.append(command)
-            yield command
+            yield packed((b"EVALSHA", script.sha, b"%d" % len(keys), *keys, *arguments)), 1
 
-    answers = yield made()
-    unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+    answers = [answer for (answer,) in (yield from known(script, requests()))]
+    if any(isinstance(answer, ResponseError) for answer in answers):
+        raise Refused(answers)
+    return answers
+
+
+def transactions(requests: Iterable[Request], script: Script | None = None) -> Steps[list[Any]]:
+    """Send transactions; what their commands are answered, a wrong type included.
+
+    Args:
+        requests: Each is one, its `MULTI` and `EXEC` included.
+        script: What the first command of each calls; None: they call none.
+    """
+    answers = yield from known(script, requests)
+    executed = [_executed(one) for one in answers]
+    for one in executed:
+        refusals = [answer for answer in one if _failed(answer)]
+        if refusals:
+            raise Refused(refusals)
+    return executed
+
+
+def known(script: Script | None, requests: Iterable[Request]) -> Steps[list[list[Any]]]:
+    """Send requests that call a script, and again with it what the server did not know it for."""
+    sent: list[Request] = []
+
+    def noted() -> Iterator[Request]:
+        for request in requests:
+            sent.append(request)
+            yield request
+
+    answers = yield noted()
+    if script is None:
+        return answers
+    unknown = [i for i, answer in enumerate(answers) if _unknown(answer)]
     if unknown:
         # The server was restarted, or flushed its scripts: those calls did nothing.
-        loaded, *rest = yield [
-            ("SCRIPT", "LOAD", script.text),
-            *(commands[i] for i in unknown),
-        ]
-        if isinstance(loaded, ResponseError):
-            return [loaded]
+        load = packed((b"SCRIPT", b"LOAD", script.text)), 1
+        loaded, *rest = yield [load, *(sent[i] for i in unknown)]
+        if isinstance(loaded[0], ResponseError):
+            raise Refused(loaded)
         for i, answer in zip(unknown, rest, strict=True):
             answers[i] = answer
     return answers
+
+
+def _unknown(answers: Sequence[Any]) -> bool:
+    """Whether a script that was called, alone or first in a transaction, is not known."""
+    last = answers[-1]
+    return isinstance(last[0] if isinstance(last, list) and last else last, NoScriptError)
+
+
+def _executed(answers: list[Any]) -> list[Any]:
+    executed: Any = answers[-1]
+    if not isinstance(executed, list):
+        if any(isinstance(answer, ResponseError) for answer in answers):
+            raise Refused(answers)  # One of the commands was refused, and so was EXEC.
+    elif executed:
+        return executed  # pyright: ignore[reportUnknownVariableType]
+    raise ValueError(f"no answers of a transaction: {executed!r:.200}")
+
+
+def _failed(answer: Any) -> bool:
+    return isinstance(answer, ResponseError) and not str(answer).startswith("WRONGTYPE")

@@ -57,6 +57,15 @@ def unavailable(
     return StoreUnavailableError(f"Redis could not {doing}: {reason}", fate=fate)
 
 
+def nonsense(error: Exception) -> StoreUnavailableError:
+    """The error for callers when the server's answer makes no sense."""
+    return StoreUnavailableError(
+        f"Redis answered a script in a way that nobody understands ({error}): "
+        "is it a Redis 6.2 to 8 or a Valkey?",
+        fate=Fate.IN_DOUBT,
+    )
+
+
 def denied(error: Exception) -> bool:
     """Whether it was refused because our user has no right to it."""
     return re.search(_NOPERM, str(error)) is not None

@@ -12,6 +12,8 @@ from typing import Any, cast
 
 from redis.exceptions import NoScriptError, ResponseError
 
+from gamegirl.supervisor.stores._encode import packed
+from gamegirl.supervisor.stores._redis_calls import Request
 from gamegirl.supervisor.stores._scripts import Script
 
 # Answer: what our user has no right to, as in an ACL rule.
@@ -50,7 +52,7 @@ try('ZRANGEBYSCORE', nowhere, 0, 0)
 if try('SET', scratch, '', 'XX') and not lacking['+del'] then
   -- These would make a key that isn't there; a text is none that they could change.
   redis.call('SET', scratch, 'x')
-  try('INCR', scratch)
+  try('INCRBY', scratch, 1)
   try('HSET', scratch, 'x', 'x')
   try('RPUSH', scratch, 'x')
   redis.pcall('DEL', scratch)
@@ -63,27 +65,31 @@ return answer
 """
 )
 
-COMMANDS: Sequence[tuple[Any, ...]] = (
+_COMMANDS: Sequence[tuple[Any, ...]] = (
     ("SCRIPT", "LOAD", _RIGHTS.text),
     ("EVALSHA", _RIGHTS.sha, "0"),
     ("SCAN", "0", "MATCH", "gg:rights", "COUNT", "1"),
+    ("MULTI",),
+    ("EXEC",),
 )
+
+QUESTION: Request = (b"".join(map(packed, _COMMANDS)), len(_COMMANDS))
 """What to ask a server."""
 
-_DIRECT = ("+script|load", "+evalsha", "+scan")
+_DIRECT = ("+script|load", "+evalsha", "+scan", "+multi", "+exec")
 _DENIED = re.compile(r"no permissions? to run|can't (run|execute) this command")
 
 
 def lacking(answers: Sequence[Any]) -> Sequence[str]:
-    """The rights that are missing, as in an ACL rule, from the answers to `COMMANDS`.
+    """The rights that are missing, as in an ACL rule, from the answers to the `QUESTION`.
 
     Raises:
         ResponseError: The server refused for another reason.
     """
     found: list[str] = []
     for right, answer in zip(_DIRECT, answers, strict=True):
-        if isinstance(answer, NoScriptError):
-            continue  # Loading it was refused, which says it.
+        if isinstance(answer, NoScriptError) or "EXEC without MULTI" in str(answer):
+            continue  # The command before was refused, which says it.
         if isinstance(answer, ResponseError):
             if not _DENIED.search(str(answer)):
                 raise answer

@@ -1,8 +1,8 @@
 """A connection on which requests are pipelined, on the loop itself.
 
 Whoever sends and receives in a thread has to win the interpreter's lock from the loop for it, and
-the loop to win it back: on a busy loop that takes longer than the server does. So what is asked
-most often, commits, goes this way. redis-py makes the connection (address, TLS, login, database),
+the loop to win it back: on a busy loop that takes longer than the server does. So commits and
+claims go this way. redis-py makes the connection (address, TLS, login, database),
 in a thread, since that waits; from then on only its socket is used.
 """
 
@@ -13,6 +13,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any, cast
 
 import anyio
@@ -20,6 +21,8 @@ import hiredis
 from redis.exceptions import NoScriptError, ResponseError
 
 from gamegirl.supervisor._hosting import spawn
+from gamegirl.supervisor.stores._redis_calls import Request
+from gamegirl.supervisor.stores._redis_exchange import ended
 
 _CHUNK = 1 << 18
 _CLOSE_SECONDS = 1.0
@@ -76,8 +79,25 @@ class Wire:
         """Whether a connection has a socket of the operating system, as real ones have."""
         return isinstance(getattr(connection, "_sock", None), socket.socket)
 
-    async def exchange(self, requests: Sequence[bytes]) -> list[Any]:
-        """Send packed requests and wait for an answer, or a `ResponseError`, for each.
+    @property
+    def alive(self) -> bool:
+        """Whether it can be used.
+
+        Where nothing is under way the system is asked: a server that has hung up is gone before
+        anything is sent to it, so that nothing is in doubt.
+        """
+        if self.failure is None and not self._calls:
+            try:
+                if not socket.socket.recv(self._socket, 1, socket.MSG_PEEK):  # Past any TLS.
+                    self.fail(ConnectionError("Connection closed by server."))
+            except _WAIT_READABLE:
+                pass
+            except OSError as error:
+                self.fail(error)
+        return self.failure is None
+
+    async def exchange(self, requests: Sequence[Request]) -> list[list[Any]]:
+        """Send requests and wait for what each is answered: values, or a `ResponseError`.
 
         A caller who is cancelled leaves the connection as it is: the answers are dropped.
 
@@ -86,10 +106,10 @@ class Wire:
         """
         if not requests:
             return []
-        call = _Call(len(requests))
+        call = _Call(sum(count for _, count in requests))
         if self.failure is None:
             self._calls.append(call)
-            self._send(requests[0] if len(requests) == 1 else b"".join(requests))
+            self._send(requests[0][0] if len(requests) == 1 else b"".join(p for p, _ in requests))
         else:
             self._end(call)
         with anyio.move_on_after(self._seconds):
@@ -98,7 +118,11 @@ class Wire:
             self.fail(TimeoutError("Timeout reading from socket"))
         if call.error is not None:
             raise call.error
-        return call.answers
+        answers = iter(call.answers)
+        parts = [list(islice(answers, count)) for _, count in requests]
+        if not all(map(ended, parts)):
+            self.fail(ConnectionError("a transaction could not be ended"))
+        return parts
 
     async def aclose(self) -> None:
         """Close the connection; who still waits gets an error."""

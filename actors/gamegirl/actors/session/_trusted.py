@@ -1,0 +1,113 @@
+"""What a channel's keys say if they are to the byte what we have written: read with no other check.
+
+Nearly every restore is of such a channel. Whatever is different in the least is left to `_reading`,
+which knows what to make of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any
+
+import msgspec
+
+from gamegirl.actors._behaviour import Stored
+from gamegirl.actors.session._forms import HASH_FIELDS, PLAIN, SCHEMA, digest_of, fits_history
+from gamegirl.actors.session._journal import apply_journal, apply_turns
+from gamegirl.actors.session._parts import NUMBER_MAX, as_fields
+from gamegirl.actors.session._rules import SessionRules
+from gamegirl.actors.session._state import PlayerRow, SessionState
+
+
+class _Form(msgspec.Struct, frozen=True):
+    """The JSON form of a game without fields that we don't know."""
+
+    game_id: str
+    game_name: str
+    active: bool
+    turn_number: int
+    title_screen_url: str
+    crown_holder: str | None
+    players: dict[str, PlayerRow]
+
+
+class _Recorded(msgspec.Struct):
+    """A closed turn that is recorded, or not quite (then this says too little of it)."""
+
+    recorded: int = 0
+    answers: list[Any] = []
+
+
+_decode = msgspec.json.Decoder(_Form).decode
+_decode_recorded = msgspec.json.Decoder(_Recorded).decode
+
+_NOTES = 9
+_noted = itemgetter(b"schema", b"same", b"json_raw", b"hash_raw", b"history", b"saved")
+_KIND = (str(SCHEMA).encode(), PLAIN.encode())
+
+_names = sorted(name.encode() for name in HASH_FIELDS)
+_values = itemgetter(*_names)
+_PAIRS = b"\0".join(name + b"\0%b" for name in _names)
+"""What `digest_of_hash` takes the digest of."""
+
+
+def trusted_state(
+    channel_id: str, stored: Sequence[Stored], rules: SessionRules
+) -> SessionState | None:
+    """The state of an active game that is stored just as we wrote it; None: read it carefully."""
+    values: Sequence[Any] = stored  # What has the wrong type fails below, and is left alone.
+    text, history, fields, journal, turns, meta = values
+    if text is None or meta is None:
+        return None
+    try:
+        if len(meta) != _NOTES:
+            return None
+        schema, same, json_raw, hash_raw, noted_history, saved = _noted(meta)
+        if (schema, same) != _KIND or digest_of(text).encode() != json_raw:
+            return None
+        if fields is not None:
+            said = _PAIRS % _values(fields)
+            if len(fields) != len(_names) or digest_of(said).encode() != hash_raw:
+                return None
+        records: list[bytes] = []
+        if history is not None:
+            records = list(history)
+            if not fits_history(noted_history.decode(), records):
+                return None
+        form = _decode(text)
+        if not form.active:
+            return None
+        state = SessionState(
+            channel_id,
+            form.game_id,
+            form.game_name,
+            True,
+            form.turn_number,
+            form.title_screen_url,
+            form.crown_holder or None,
+            None,
+            turns=None,
+            records=records[-rules.history_max :],
+            saved=saved.decode(),
+            rows=form.players,
+        )
+        _take_turns(state, turns or {})
+        if journal is not None:
+            apply_journal(state, as_fields(journal, ""))
+    except (LookupError, TypeError, ValueError, AttributeError, msgspec.MsgspecError):
+        return None
+    return state
+
+
+def _take_turns(state: SessionState, turns: Any) -> None:
+    """Put stored closed turns into the state."""
+    recorded: dict[int, int] = {}
+    for name, value in turns.items():
+        one = _decode_recorded(value) if name.isdigit() else None
+        if one is None or one.answers or not 0 < one.recorded < NUMBER_MAX:
+            state.turns = {}
+            apply_turns(state, as_fields(turns, ""))
+            return
+        recorded[int(name)] = one.recorded
+    state.recorded = recorded

@@ -1,0 +1,263 @@
+"""Claims and reads as commands: what is asked of Redis, and what it answers.
+
+A portion of claims is one transaction: a script that takes the fences, then one plain command for
+each key, which reads it as the type that such a key had the last time. Where one has another type
+now, all of that actor's keys are read again, by a script that asks for the types first. By then the
+actor is ours, so that nobody else commits anything to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
+
+import attrs
+
+from gamegirl.actors import Stored
+from gamegirl.supervisor.stores import _encode, _scripts, _typed
+from gamegirl.supervisor.stores._encode import packed
+from gamegirl.supervisor.stores._protocol import Broken, Claim, Claimed, Owned
+from gamegirl.supervisor.stores._redis_calls import (
+    PORTION,
+    Request,
+    Steps,
+    evaluation,
+    transactions,
+)
+
+_MULTI = packed((b"MULTI",))
+_EXEC = packed((b"EXEC",))
+_COMMANDS = {
+    _typed.TEXT: b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n",
+    _typed.HASH: b"*2\r\n$7\r\nHGETALL\r\n$%d\r\n%b\r\n",
+    _typed.LIST: b"*4\r\n$6\r\nLRANGE\r\n$%d\r\n%b\r\n$1\r\n0\r\n$2\r\n-1\r\n",
+}
+"""What reads a key of each type, packed, but for the key and its length."""
+
+
+@attrs.frozen(eq=False)
+class _Plan:
+    """How some keys are read.
+
+    Attributes:
+        types: As which types.
+        packed: The packed commands for it, without the keys and their lengths.
+    """
+
+    types: Sequence[str]
+    packed: bytes
+
+    @classmethod
+    def of(cls, types: Sequence[str]) -> _Plan:
+        """To read keys of these types."""
+        return cls(types, b"".join(map(_COMMANDS.__getitem__, types)))
+
+    def commands(self, keys: Sequence[bytes]) -> bytes:
+        """The packed commands for these keys."""
+        return self.packed % tuple(part for key in keys for part in (len(key), key))
+
+    def held(self, answers: Sequence[Any]) -> list[Stored]:
+        """What the keys hold, by the answers."""
+        held: list[Stored] = []
+        for answer, kind in zip(answers, self.types, strict=True):
+            if kind == _typed.HASH:
+                held.append(_fields_of(answer))
+            else:
+                held.append(None if answer == [] else answer)
+        return held
+
+
+def _fields_of(answer: Any) -> dict[bytes, bytes] | None:
+    """A hash, from its names and values in turn; None: there is none."""
+    if not answer:
+        return None
+    if isinstance(answer, dict):  # As protocol 3 has it.
+        return cast("dict[bytes, bytes]", answer)
+    parts = iter(answer)
+    return dict(zip(parts, parts, strict=True))
+
+
+@attrs.define(eq=False)
+class Habits:
+    """Which types actors' keys were found to have; one that isn't known is taken for a hash."""
+
+    _types: dict[tuple[str, int], str] = attrs.field(factory=dict[tuple[str, int], str])
+    _plans: dict[tuple[str, int], _Plan] = attrs.field(factory=dict[tuple[str, int], _Plan])
+
+    def plan(self, kind: str, count: int) -> _Plan:
+        """How to read so many keys of an actor of this kind."""
+        plan = self._plans.get((kind, count))
+        if plan is None:
+            types = [self._types.get((kind, place), _typed.HASH) for place in range(count)]
+            plan = self._plans[kind, count] = _Plan.of(types)
+        return plan
+
+    def note(self, kind: str, stored: Sequence[Stored]) -> None:
+        """An actor of this kind was found to hold this; not all as expected."""
+        for place, value in enumerate(stored):
+            if isinstance(value, bytes):
+                self._types[kind, place] = _typed.TEXT
+            elif isinstance(value, list):
+                self._types[kind, place] = _typed.LIST
+            elif isinstance(value, dict):
+                self._types[kind, place] = _typed.HASH
+        self._plans.clear()
+
+
+def claiming(
+    claims: Sequence[Claim], claimer: Sequence[bytes], habits: Habits
+) -> Steps[list[Claimed | Owned | Broken]]:
+    """Claim all; what became of each, in their order."""
+    results: list[Any] = [None] * len(claims)
+    portions: list[_Portion] = []
+
+    def requests() -> Iterator[Request]:
+        for start in range(0, len(claims), PORTION):
+            indexes = range(start, min(start + PORTION, len(claims)))
+            portion = _portion_of(claims, indexes, claimer, habits, results)
+            if portion.indexes:
+                portions.append(portion)
+                yield portion.request
+
+    answers = yield from transactions(requests(), _scripts.CLAIM)
+    unexpected = [
+        index
+        for portion, answer in zip(portions, answers, strict=True)
+        for index in _take(claims, portion, answer, results)
+        if isinstance(results[index], Claimed)
+    ]
+    if unexpected:
+        parts: list[list[str]] = [[]]
+        for i in unexpected:  # All keys of an actor in one part, so that they fit together.
+            if len(parts[-1]) + len(claims[i].keys) > PORTION:
+                parts.append([])
+            parts[-1] += claims[i].keys
+        loaded = iter((yield from reading(parts)))
+        for i in unexpected:
+            stored = [_encode.stored(next(loaded)) for _ in claims[i].keys]
+            habits.note(claims[i].actor.kind, stored)
+            results[i] = attrs.evolve(results[i], stored=stored)
+    return results
+
+
+def holding(keys: Sequence[str]) -> Steps[list[Stored]]:
+    """What keys hold, which probably are hashes; each portion of them at one moment."""
+    parts = portions_of(keys)
+    found: list[Stored] = []
+    answers = yield from transactions(map(_hashes, parts))
+    for part, values in zip(parts, answers, strict=True):
+        if _has_errors(values):
+            found += map(_encode.stored, (yield from reading([part])))
+        else:
+            found += map(_fields_of, values)
+    return found
+
+
+def reading(parts: Sequence[Sequence[str]]) -> Steps[list[Any]]:
+    """What the script says of keys; each part of them at one moment."""
+    calls: list[Any] = [([_typed.key_bytes(key) for key in part], []) for part in parts]
+    answers = yield from evaluation(_scripts.READ, calls)
+    return [
+        item
+        for part, answer in zip(parts, answers, strict=True)
+        for _, item in zip(part, answer, strict=True)
+    ]
+
+
+def portions_of(keys: Sequence[str]) -> list[Sequence[str]]:
+    """The keys in portions."""
+    return [keys[at : at + PORTION] for at in range(0, len(keys), PORTION)]
+
+
+@attrs.define(eq=False)
+class _Portion:
+    """Claims that go out together.
+
+    Attributes:
+        indexes: Which ones of the batch.
+        plans: How the keys of each are read.
+        request: The transaction.
+    """
+
+    indexes: list[int]
+    plans: list[_Plan]
+    request: Request
+
+
+def _portion_of(
+    claims: Sequence[Claim],
+    indexes: Iterable[int],
+    claimer: Sequence[bytes],
+    habits: Habits,
+    results: list[Any],
+) -> _Portion:
+    """Pack claims; one that can't be encoded has its result at once."""
+    portion = _Portion([], [], (b"", 0))
+    fences: list[bytes] = [_typed.EPOCH_KEY]
+    arguments = [*claimer]
+    reads: list[bytes] = []
+    count = 0
+    for index in indexes:
+        claim = claims[index]
+        try:
+            fence = _typed.key_bytes(claim.actor.fence)
+            own = (claim.nonce.encode(), claim.over.encode())
+            keys = list(map(_typed.key_bytes, claim.keys))
+        except (TypeError, ValueError, AttributeError) as error:
+            results[index] = _typed.unstorable(error)
+            continue
+        plan = habits.plan(claim.actor.kind, len(keys))
+        fences.append(fence)
+        arguments += own
+        reads.append(plan.commands(keys))
+        count += len(keys)
+        portion.indexes.append(index)
+        portion.plans.append(plan)
+    script = (b"EVALSHA", _scripts.CLAIM.sha, b"%d" % len(fences), *fences, *arguments)
+    portion.request = _transaction(packed(script), reads), count + 3
+    return portion
+
+
+def _hashes(keys: Sequence[str]) -> Request:
+    """A transaction that reads keys as hashes."""
+    plan = _Plan.of([_typed.HASH] * len(keys))
+    reads = plan.commands([_typed.key_bytes(key) for key in keys])
+    return _transaction(b"", [reads]), len(keys) + 2
+
+
+def _transaction(script: bytes, reads: Iterable[bytes]) -> bytes:
+    return b"".join((_MULTI, script, *reads, _EXEC))
+
+
+def _take(
+    claims: Sequence[Claim], portion: _Portion, answers: Sequence[Any], results: list[Any]
+) -> list[int]:
+    """Put what a transaction says about its claims into the results.
+
+    Returns:
+        The claims whose keys aren't all of the types that were expected.
+
+    Raises:
+        LookupError, TypeError, ValueError: It is no such answer.
+    """
+    unexpected: list[int] = []
+    script = answers[0]
+    odd = _has_errors(answers)
+    at = 1
+    for index, plan, said in zip(portion.indexes, portion.plans, script, strict=True):
+        loaded = answers[at : at + len(plan.types)]
+        at += len(loaded)
+        if odd and _has_errors(loaded):
+            unexpected.append(index)
+            results[index] = _encode.claimed(claims[index], said, ())
+        else:
+            results[index] = _encode.claimed(claims[index], said, plan.held(loaded))
+    return unexpected
+
+
+_FINE = frozenset((bytes, list, dict, type(None)))
+
+
+def _has_errors(answers: Iterable[Any]) -> bool:
+    """Whether there are errors among the answers to such commands."""
+    return not _FINE.issuperset(map(type, answers))
