@@ -84,8 +84,8 @@ def test_active_players_are_not_dormant(channel: Channel) -> None:
     channel.join("bo", 4_000.0)
     assert list(channel.ask(m.ReadRoster(active_only=True), 4_000.0)) == ["bo"]
     assert channel.ask(m.ReadRoster(), 4_000.0) == (
-        (channel.state.players["ana"], DORMANT),
-        (channel.state.players["bo"], ACTIVE),
+        (channel.state.players["ana"].player(), DORMANT),
+        (channel.state.players["bo"].player(), ACTIVE),
     )
 
 

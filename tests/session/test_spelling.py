@@ -11,6 +11,7 @@ import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.session.world import Channel, World, encoded
 
 from gamegirl.actors import (
@@ -39,7 +40,7 @@ from gamegirl.actors.session._parts import (
     players_to_bytes,
     record_to_bytes,
 )
-from gamegirl.actors.session._state import Choice, Extras, KeptTurn
+from gamegirl.actors.session._state import Choice, Extras, KeptTurn, Seat
 from gamegirl.actors.session._writing import full_forms, note_of_history
 from gamegirl.codec import CodecError, encode_json
 
@@ -75,7 +76,7 @@ STATES = st.builds(
     turn_number=COUNTS,
     title_screen_url=TEXTS,
     crown_holder=st.none() | TEXTS.filter(bool),
-    players=PLAYERS,
+    players=PLAYERS.map(lambda all_: {key: Seat.of(one) for key, one in all_.items()}),
     choices=st.dictionaries(TEXTS, st.builds(Choice, COUNTS, TEXTS), max_size=3),
     records=st.lists(st.binary(max_size=9), max_size=3),
     extras=st.none()
@@ -153,7 +154,8 @@ def test_forms(state: SessionState) -> None:
         "title_screen_url": state.title_screen_url,
     }
     players = {
-        key: player_plain(one, extras.players.get(key, {})) for key, one in state.players.items()
+        key: player_plain(seat.player(), extras.players.get(key, {}))
+        for key, seat in state.players.items()
     }
     plain = {
         "game_id": state.game_id,
@@ -194,7 +196,7 @@ def test_forms(state: SessionState) -> None:
 def test_notes_are_what_a_reader_finds(state: SessionState) -> None:
     """The digests of what the forms say are those that reading them gives."""
     players = {
-        key: attrs.evolve(one, user_id=key, last_active=float(one.last_active) % 10**9)
+        key: replace(one, user_id=key, last_active=float(one.last_active) % 10**9)
         for key, one in state.players.items()
         if max(one.joined_turn, one.last_active_turn, one.consecutive_skips) < 10**15
     }

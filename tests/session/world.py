@@ -190,6 +190,8 @@ class Channel:
         if not self.state.quarantine:
             restored = self.read(self.world.store)
             assert whole(restored.state) == whole(self.state)
+            # What is counted while presses come may be a little more, and never less.
+            assert restored.state.choices_bytes <= self.state.choices_bytes or not self.state.active
             assert not restored.quarantined
 
     def ask(self, message: object, now: float | None = None) -> Any:
@@ -246,7 +248,6 @@ def whole(state: SessionState) -> dict[str, Any]:
         and [(user_id, choice.sequence, choice.text) for user_id, choice in state.choices.items()]
         if state.active
         else list(state.pending().items()),
-        "bytes": state.choices_bytes if state.active else 0,
         "answers": state.answers,
         "turns": {
             turn: (kept.turn, kept.answers, kept.recorded) for turn, kept in state.turns.items()

@@ -97,8 +97,11 @@ class SessionBehaviour(Behaviour[SessionState]):
                 )
             )
         changes = Changes(state, self.rules, now)
-        turns.close_due(changes)
-        before = changes.size()
+        window = state.window
+        before = 0
+        if window is not None and now > window.deadline:
+            turns.close_due(changes)
+            before = changes.size()
         reply: Any = None
         refusal: GameGirlError | None = None
         delay = 0.0
@@ -130,11 +133,13 @@ class SessionBehaviour(Behaviour[SessionState]):
 
     def due_at(self, state: SessionState) -> float | None:
         """When the window closes, or since when a turn has waited for its narrative."""
-        wake_at = self.wake_at(state)
-        if wake_at is None and state.active:
+        window = state.window
+        if window is not None:
+            return math.nextafter(window.deadline, math.inf)
+        if state.active:
             for kept in state.unrecorded():
                 return kept.turn.closed_at
-        return wake_at
+        return None
 
     def passes_capacity(self, message: Any) -> bool:
         """Closing a window relieves a full mailbox."""

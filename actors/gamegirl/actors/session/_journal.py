@@ -8,11 +8,12 @@ changed, so applying one twice, or to a form that has it already, changes nothin
 from __future__ import annotations
 
 from collections.abc import Mapping
+from json.encoder import encode_basestring as quoted
 
 import attrs
 
 from gamegirl.actors._writes import PatchHash, Value, Write
-from gamegirl.actors.session._data import Player, Pressed, Window
+from gamegirl.actors.session._data import Pressed, Window
 from gamegirl.actors.session._keys import journal_key, turns_key
 from gamegirl.actors.session._parts import (
     answer_of,
@@ -22,10 +23,12 @@ from gamegirl.actors.session._parts import (
     kept_to_bytes,
     list_of,
     seconds_of,
+    seconds_to_json,
     text_of,
+    utf8,
     whole_of,
 )
-from gamegirl.actors.session._state import Choice, KeptTurn, SessionState
+from gamegirl.actors.session._state import Choice, KeptTurn, Seat, SessionState
 from gamegirl.codec import decode_json, encode_json, escape_id, unescape_id
 
 _WINDOW = "w"
@@ -39,21 +42,20 @@ def window_field(state: SessionState, window: Window) -> tuple[str, bytes]:
     return _WINDOW, encode_json(plain)
 
 
-def press_field(player: Player, choice: Choice) -> tuple[str, bytes]:
+def press_field(seat: Seat, choice: Choice) -> tuple[str, bytes]:
     """A player's latest choice, at the place of their first."""
     # Put together by hand: a list is three times as dear to encode as its texts.
-    text, name = encode_json(choice.text), encode_json(player.user_name)
-    stamp = repr(float(player.last_active)).encode()
-    return (
-        f"p:{escape_id(player.user_id)}",
-        b"[%d,%b,%b,%b]" % (choice.sequence, text, name, stamp),
+    entry = (
+        f"[{choice.sequence},{quoted(choice.text)},{quoted(seat.user_name)}"
+        f",{seconds_to_json(seat.last_active)}]"
     )
+    return f"p:{escape_id(seat.user_id)}", utf8(entry)
 
 
-def join_field(player: Player, sequence: int) -> tuple[str, bytes]:
+def join_field(seat: Seat, sequence: int) -> tuple[str, bytes]:
     """A player's joining or coming back."""
-    plain = [sequence, player.user_name, player.last_active]
-    return f"j:{escape_id(player.user_id)}", encode_json(plain)
+    entry = f"[{sequence},{quoted(seat.user_name)},{seconds_to_json(seat.last_active)}]"
+    return f"j:{escape_id(seat.user_id)}", utf8(entry)
 
 
 def answer_field(user_id: str, press_id: str, answer: Pressed) -> tuple[str, bytes]:
@@ -177,18 +179,6 @@ def apply_journal(state: SessionState, fields: Mapping[str, str]) -> None:
         state.journal = entries[-1].sequence + 1
 
 
-def refresh(player: Player, turn_number: int, now: float, *, pressed: bool) -> Player:
-    """A player who was just active."""
-    return Player(
-        player.user_id,
-        player.user_name,
-        player.joined_turn,
-        max(player.last_active, now),
-        turn_number,
-        0 if pressed else player.consecutive_skips,
-    )
-
-
 def _open(state: SessionState, value: str) -> None:
     opened_at, deadline, turn, game_id = list_of(decode_json(value), _WINDOW, 4)
     if game_id != state.game_id or turn != state.turn_number + 1:
@@ -208,14 +198,13 @@ def _entry(path: str, user: str, sequence: object, name: object, stamp: object) 
 
 def _apply(state: SessionState, entry: _Entry) -> None:
     turn, user_id = state.turn_number, entry.user_id
-    pressed = entry.choice is not None
-    player = state.players.get(user_id)
-    if player is None:
-        state.players[user_id] = Player(user_id, entry.name, turn, entry.stamp, turn)
-    else:
-        state.players[user_id] = refresh(player, turn, entry.stamp, pressed=pressed)
+    seat = state.players.get(user_id)
+    if seat is None:
+        seat = state.players[user_id] = Seat(user_id, entry.name, turn, entry.stamp, turn)
+    seat.refresh(turn, entry.stamp)
     if entry.choice is None:
         state.joins[user_id] = entry.sequence
     else:
+        seat.consecutive_skips = 0
         state.choices[user_id] = Choice(entry.sequence, entry.choice)
         state.choices_bytes += choice_bytes(user_id, entry.choice)

@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 
 from gamegirl.actors.session._data import ClosedTurn, Player, Pressed, TurnRecord
-from gamegirl.actors.session._state import Answers, KeptTurn, recorded_turn
+from gamegirl.actors.session._state import Answers, KeptTurn, Seat, recorded_turn
 from gamegirl.codec import CodecError, Fault, JsonCodec, decode_json, encode_json
 
 NUMBER_MAX = 10**15
@@ -153,7 +153,7 @@ def fields_to_json(fields: Mapping[str, Any] | None) -> str:
 
 
 def players_to_bytes(
-    players: Mapping[str, Player], extras: Mapping[str, Mapping[str, Any]] | None = None
+    players: Mapping[str, Player | Seat], extras: Mapping[str, Mapping[str, Any]] | None = None
 ) -> bytes:
     """All players by user id, in JSON, each with the unknown fields of theirs."""
     checked = 0.0

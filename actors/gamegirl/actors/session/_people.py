@@ -29,14 +29,15 @@ def roster(
 ) -> tuple[tuple[Player, ActivityTier], ...] | dict[str, Player]:
     """Everyone with their tier, in joining order; or those who aren't dormant."""
     state, now = changes.state, changes.now
+    players = (seat.player() for seat in state.players.values())
     if message.active_only:
         require_active(state)
         return {
             player.user_id: player
-            for player in state.players.values()
+            for player in players
             if player.tier(state.turn_number, now) is not ActivityTier.DORMANT
         }
-    return tuple((p, p.tier(state.turn_number, now)) for p in state.players.values())
+    return tuple((player, player.tier(state.turn_number, now)) for player in players)
 
 
 def set_crown(changes: Changes, message: SetCrown) -> Crown:
@@ -55,8 +56,8 @@ def crown(changes: Changes, message: ReadCrown) -> Crown:
     user_id = changes.state.crown_holder
     if user_id is None:
         return Crown(None, NOBODY)
-    player = changes.state.players.get(user_id)
-    return Crown(user_id, UNKNOWN if player is None else player.user_name)
+    seat = changes.state.players.get(user_id)
+    return Crown(user_id, UNKNOWN if seat is None else seat.user_name)
 
 
 def set_title_screen(changes: Changes, message: SetTitleScreen) -> None:

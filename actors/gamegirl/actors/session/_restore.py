@@ -14,9 +14,9 @@ from functools import partial
 from gamegirl.actors._behaviour import Decision, NeedsMore, Quarantined, Restored, Stored
 from gamegirl.actors._errors import GameActiveError
 from gamegirl.actors._writes import Drop, PatchHash, PutList, Require, Write
-from gamegirl.actors.session._data import UNKNOWN, Player, Window
+from gamegirl.actors.session._data import UNKNOWN, Window
 from gamegirl.actors.session._forms import SCHEMA, digest_of
-from gamegirl.actors.session._journal import refresh, whole_journal, window_field
+from gamegirl.actors.session._journal import whole_journal, window_field
 from gamegirl.actors.session._keys import (
     CHANNEL_KEYS,
     channel_keys,
@@ -32,7 +32,7 @@ from gamegirl.actors.session._parts import printable
 from gamegirl.actors.session._reading import Reading, UnusableError, read_channel
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._saves import adopt, holder_of, save
-from gamegirl.actors.session._state import SessionState
+from gamegirl.actors.session._state import Seat, SessionState
 from gamegirl.actors.session._trusted import trusted_state
 from gamegirl.actors.session._writing import full_forms, json_text, note_of_history, notes
 from gamegirl.codec import CodecError
@@ -277,8 +277,10 @@ def open_again(state: SessionState, now: float, rules: SessionRules) -> Write:
     """Open the window in full for choices that have none; the journal must be empty."""
     turn = state.turn_number
     for user_id in state.choices:
-        player = state.players.get(user_id) or Player(user_id, UNKNOWN, turn, now, turn)
+        seat = state.players.get(user_id)
+        if seat is None:
+            seat = state.players[user_id] = Seat(user_id, UNKNOWN, turn, now, turn)
         # As whoever pressed in this turn looks, and as the journal's entry will make them.
-        state.players[user_id] = refresh(player, turn, player.last_active, pressed=True)
+        seat.last_active_turn, seat.consecutive_skips = turn, 0
     state.window = Window(now, now + rules.window_seconds)
     return whole_journal(state)

@@ -35,7 +35,7 @@ from gamegirl.actors.session._parts import (
     texts_of,
 )
 from gamegirl.actors.session._rules import SessionRules
-from gamegirl.actors.session._state import Choice, Extras, SessionState
+from gamegirl.actors.session._state import Choice, Extras, Seat, SessionState
 from gamegirl.actors.session._writing import full_forms, json_text
 from gamegirl.codec import decode_json, encode_json
 
@@ -139,7 +139,7 @@ def state_of(
         form.turn_number or 0,
         form.title_screen_url or "",
         form.crown_holder or None,
-        form.players or {},
+        {user_id: Seat.of(player) for user_id, player in (form.players or {}).items()},
     )
     if json_extras or form.player_extras or hash_extras:
         state.extras = Extras(json_extras, hash_extras, form.player_extras)

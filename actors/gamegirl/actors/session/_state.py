@@ -40,11 +40,12 @@ def tally_of(records: Iterable[bytes]) -> int:
 _NOTHING: Mapping[str, str] = FrozenMapping({})
 
 
-class PlayerRow(msgspec.Struct, frozen=True, gc=False):
-    """A player as read from the store, for as long as nobody asks.
+class Seat(msgspec.Struct, gc=False):
+    """A player on the roster, changed in place.
 
-    It holds no references, so the garbage collector, which walks through every object that might,
-    need not know of it: of ten thousand restored sessions it would walk through all the players.
+    It holds nothing that holds anything, so the garbage collector, which walks through every object
+    that might, need not know of it: of ten thousand sessions it would walk through all the players,
+    and a press would leave it a new one each time.
     """
 
     user_id: str
@@ -52,7 +53,25 @@ class PlayerRow(msgspec.Struct, frozen=True, gc=False):
     joined_turn: int
     last_active: float
     last_active_turn: int
-    consecutive_skips: int
+    consecutive_skips: int = 0
+
+    @classmethod
+    def of(cls, player: Player) -> Seat:
+        """The seat of a player as callers know it."""
+        return cls(
+            player.user_id,
+            player.user_name,
+            player.joined_turn,
+            player.last_active,
+            player.last_active_turn,
+            player.consecutive_skips,
+        )
+
+    def refresh(self, turn_number: int, now: float) -> None:
+        """Note that the player was just active."""
+        if now > self.last_active:
+            self.last_active = now
+        self.last_active_turn = turn_number
 
     def player(self) -> Player:
         """The player as callers know it."""
@@ -66,8 +85,7 @@ class PlayerRow(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-@attrs.define(eq=False)
-class Choice:
+class Choice(msgspec.Struct, gc=False):
     """A pending choice: its text, and its player's place in the order of first presses."""
 
     sequence: int
@@ -125,11 +143,10 @@ class SessionState:
     """A channel's game, live or what was played last. A press changes a few fields of it.
 
     Attributes:
-        players: The roster, user id to player. Of a session that was just restored it is made of
-            the `rows` that were read when somebody first looks at it.
+        players: The roster, user id to seat, in joining order.
         journal: The sequence number of the next journal entry; 0: the journal is empty.
         joins: User id to the sequence number of their join in the journal.
-        choices_bytes: What the choices will take in a record, in bytes.
+        choices_bytes: What the choices will take in a record, in bytes, or a little more.
         turns: Turn number to closed turn: the unrecorded ones and the last recorded. After a
             restore they are made, if all are recorded, of their places in the order of recording.
         records: The history's entries as stored, oldest first.
@@ -148,7 +165,7 @@ class SessionState:
     turn_number: int = 0
     title_screen_url: str = ""
     crown_holder: str | None = None
-    _players: dict[str, Player] | None = attrs.field(factory=dict[str, Player], alias="players")
+    players: dict[str, Seat] = attrs.field(factory=dict[str, Seat])
     window: Window | None = None
     choices: dict[str, Choice] = attrs.field(factory=dict[str, Choice])
     choices_bytes: int = 0
@@ -164,18 +181,7 @@ class SessionState:
     performing: int | None = None
     awaited: int | None = None
     quarantine: str = ""
-    rows: Mapping[str, PlayerRow] | None = None
     recorded: Mapping[int, int] | None = None
-
-    @property
-    def players(self) -> dict[str, Player]:
-        """User id to player."""
-        players = self._players
-        if players is None:
-            rows = self.rows or {}
-            players = self._players = {user_id: row.player() for user_id, row in rows.items()}
-            self.rows = None
-        return players
 
     @property
     def turns(self) -> dict[int, KeptTurn]:
@@ -243,7 +249,7 @@ class SessionState:
             turn_number=self.turn_number,
             title_screen_url=self.title_screen_url,
             crown_holder=self.crown_holder,
-            players=self.players,
+            players=FrozenMapping({user: seat.player() for user, seat in self.players.items()}),
             pending_choices=self.pending(),
             window=self.window,
             closed_turns=tuple(kept.turn for kept in self.unrecorded()),

@@ -17,7 +17,7 @@ from gamegirl.actors.session._forms import HASH_FIELDS, PLAIN, SCHEMA, digest_of
 from gamegirl.actors.session._journal import apply_journal, apply_turns
 from gamegirl.actors.session._parts import NUMBER_MAX, as_fields
 from gamegirl.actors.session._rules import SessionRules
-from gamegirl.actors.session._state import PlayerRow, SessionState
+from gamegirl.actors.session._state import Seat, SessionState
 
 
 class _Form(msgspec.Struct, frozen=True):
@@ -29,7 +29,7 @@ class _Form(msgspec.Struct, frozen=True):
     turn_number: int
     title_screen_url: str
     crown_holder: str | None
-    players: dict[str, PlayerRow]
+    players: dict[str, Seat]
 
 
 class _Recorded(msgspec.Struct):
@@ -86,11 +86,10 @@ def trusted_state(
             form.turn_number,
             form.title_screen_url,
             form.crown_holder or None,
-            None,
+            form.players,
             turns=None,
             records=records[-rules.history_max :],
             saved=saved.decode(),
-            rows=form.players,
         )
         _take_turns(state, turns or {})
         if journal is not None:

@@ -40,8 +40,6 @@ from gamegirl.actors.session._journal import (
     choice_bytes,
     join_field,
     press_field,
-    refresh,
-    text_bytes,
     turn_field,
     window_field,
 )
@@ -51,7 +49,8 @@ from gamegirl.actors.session._messages import (
     NextTurn,
     Press,
 )
-from gamegirl.actors.session._state import Choice, KeptTurn, SessionState
+from gamegirl.actors.session._rules import SessionRules
+from gamegirl.actors.session._state import Choice, KeptTurn, Seat, SessionState
 
 
 def require_active(state: SessionState) -> None:
@@ -66,70 +65,66 @@ def join(changes: Changes, message: Join) -> Player:
     """Put a player on the roster, or refresh them."""
     state, now = changes.state, changes.now
     require_active(state)
-    player = state.players.get(message.user_id)
-    if player is None:
+    seat = state.players.get(message.user_id)
+    if seat is None:
         _require_room(changes)
-        turn = state.turn_number
-        player = Player(message.user_id, message.user_name, turn, now, turn)
-        changes.emit(PlayerJoined(state.channel_id, state.game_id, *_who(player)))
+        seat = _seat(changes, message.user_id, message.user_name)
     else:
-        player = refresh(player, state.turn_number, now, pressed=False)
-    state.players[message.user_id] = player
+        seat.refresh(state.turn_number, now)
     sequence = state.joins.get(message.user_id)
     if sequence is None:
         sequence = state.joins[message.user_id] = _next_sequence(state)
-    changes.journal(join_field(player, sequence))
-    return player
+    changes.journal(join_field(seat, sequence))
+    return seat.player()
 
 
 def press(changes: Changes, message: Press) -> Pressed:
     """Take a choice; open the window if it is the turn's first."""
     state, rules, now = changes.state, changes.rules, changes.now
     require_active(state)
-    user_id, press_id = message.user_id, message.press_id
+    user_id, press_id, text = message.user_id, message.press_id, message.choice
     if press_id is not None:
         answer = state.answer(user_id, press_id)
         if answer is not None:
             return answer
     turn = state.turn_number + 1
-    _require_turn(state, message, turn)
+    if message.turn is not None or message.game_id is not None:
+        _require_turn(state, message, turn)
     window = state.window
     if window is None and len(state.unrecorded()) >= rules.closed_turns_max:
         raise TurnBacklogError(
             f"{rules.closed_turns_max} closed turns of channel {state.channel_id!r} wait for "
             "their narrative: record them before the next window opens"
         )
-    player = state.players.get(user_id)
-    if player is None:
+    seat = state.players.get(user_id)
+    if seat is None:
         _require_room(changes)
-    before = state.choices.get(user_id)
-    if before is None:
-        size = state.choices_bytes + choice_bytes(user_id, message.choice)
-    else:
-        size = state.choices_bytes + text_bytes(message.choice) - text_bytes(before.text)
-    _require_record_room(changes, size)
+    choice = state.choices.get(user_id)
+    size = _size_with(state, rules, user_id, text, choice)
     if press_id is not None and len(state.answers.get(user_id, ())) >= rules.press_ids_max:
         raise LimitError(
             f"user {user_id!r} pressed with {rules.press_ids_max} different press ids in this "
             f"window of channel {state.channel_id!r}: wait for the next one"
         )
 
-    if player is None:
-        player = Player(user_id, message.user_name, turn - 1, now, turn - 1)
-        changes.emit(PlayerJoined(state.channel_id, state.game_id, *_who(player)))
+    if seat is None:
+        seat = _seat(changes, user_id, message.user_name)
     else:
-        player = refresh(player, turn - 1, now, pressed=True)
-    state.players[user_id] = player
-    choice = Choice(before.sequence if before else _next_sequence(state), message.choice)
-    state.choices[user_id] = choice
+        seat.refresh(turn - 1, now)
+        seat.consecutive_skips = 0
+    if choice is None:
+        choice = state.choices[user_id] = Choice(_next_sequence(state), text)
+    else:
+        choice.text = text
     state.choices_bytes = size
-    fields = [press_field(player, choice)]
+    fields = [press_field(seat, choice)]
     opened = window is None
     if window is None:
         window = state.window = Window(now, now + rules.window_seconds)
         fields.append(window_field(state, window))
         changes.emit(WindowOpened(state.channel_id, state.game_id, turn, window.deadline))
-    answer = Pressed(state.game_id, turn, opened, max(0.0, window.deadline - now), window.deadline)
+    deadline = window.deadline
+    answer = Pressed(state.game_id, turn, opened, max(0.0, deadline - now), deadline)
     if press_id is not None:
         state.answers.setdefault(user_id, {})[press_id] = answer
         fields.append(answer_field(user_id, press_id, answer))
@@ -170,8 +165,12 @@ def next_turn(changes: Changes, message: NextTurn) -> ClosedTurn | Later:
     return Later(attrs.evolve(message, game_id=state.game_id))
 
 
-def _who(player: Player) -> tuple[str, str]:
-    return player.user_id, player.user_name
+def _seat(changes: Changes, user_id: str, user_name: str) -> Seat:
+    """Give a new player a seat."""
+    state, turn = changes.state, changes.state.turn_number
+    seat = state.players[user_id] = Seat(user_id, user_name, turn, changes.now, turn)
+    changes.emit(PlayerJoined(state.channel_id, state.game_id, user_id, user_name))
+    return seat
 
 
 def _next_sequence(state: SessionState) -> int:
@@ -207,15 +206,28 @@ def _require_turn(state: SessionState, message: Press, turn: int) -> None:
     )
 
 
-def _require_record_room(changes: Changes, choices: int) -> None:
-    """Refuse a press that would make a turn which no record can hold."""
-    most = changes.rules.record_bytes_max
-    rest = min(most // 2, 6 * changes.rules.summary_max + 500)
-    if choices > most - rest:
+def _size_with(
+    state: SessionState, rules: SessionRules, user_id: str, text: str, before: Choice | None
+) -> int:
+    """What the choices take in a record with this one; refuses it if no record could hold them."""
+    most = rules.record_bytes_max
+    room = most - min(most // 2, 6 * rules.summary_max + 500)
+    # No character takes more in JSON than `\u001f` does: nearly always there is room for that.
+    grown = 6 * len(text) if before is None else 6 * len(text) - len(before.text)
+    size = state.choices_bytes + grown + (6 * len(user_id) + 6 if before is None else 0)
+    if size <= room:
+        return size
+    size = choice_bytes(user_id, text) + sum(
+        choice_bytes(other, choice.text)
+        for other, choice in state.choices.items()
+        if other != user_id
+    )
+    if size > room:
         raise LimitError(
-            f"the choices of this turn in channel {changes.state.channel_id!r} would not fit "
-            f"into a record of {most} bytes: shorten the choice"
+            f"the choices of this turn in channel {state.channel_id!r} would not fit into a record "
+            f"of {most} bytes: shorten the choice"
         )
+    return size
 
 
 def _close(changes: Changes, window: Window, closed_at: float) -> ClosedTurn:
@@ -232,10 +244,9 @@ def _close(changes: Changes, window: Window, closed_at: float) -> ClosedTurn:
         window.opened_at,
         closed_at,
     )
-    for user_id, player in state.players.items():
+    for user_id, seat in state.players.items():
         if user_id not in choices:
-            skips = player.consecutive_skips + 1
-            state.players[user_id] = attrs.evolve(player, consecutive_skips=skips)
+            seat.consecutive_skips += 1
     kept = KeptTurn(turn, state.answers)
     state.turns[turn.turn] = kept
     state.window = None

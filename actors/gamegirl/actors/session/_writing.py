@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping
 from json.encoder import encode_basestring as quoted
 
+from msgspec.structs import astuple
+
 from gamegirl.actors._writes import PatchHash, PutHash, PutText, Value, Write
 from gamegirl.actors.session._forms import (
     DIGEST_BYTES,
@@ -63,7 +65,7 @@ def _forms(state: SessionState, rules: SessionRules) -> Forms:
         state.turn_number,
         state.title_screen_url,
         state.crown_holder,
-        *state.players.values(),
+        *map(astuple, state.players.values()),
     )
     forms = state.forms
     if forms is None or forms.said != said:
