@@ -39,7 +39,7 @@ def arguments_of(*writes: Any) -> list[Any]:
     return arguments[10:]
 
 
-class Renamed(PutText):
+class Renamed(PutText, frozen=True):
     """A kind of write of somebody else's."""
 
 

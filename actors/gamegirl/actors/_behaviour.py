@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import attrs
+import msgspec
 
 from gamegirl.actors._writes import PutText, Require, Write
 from gamegirl.codec import CodecError, Fault, GameGirlError, JsonCodec, encode_json, escape_id
-from gamegirl.codec._record import record
 
 StateT = TypeVar("StateT")
 
@@ -31,15 +31,13 @@ class WrongType:
     name: str
 
 
-@record
-class Emit:
+class Emit(msgspec.Struct, frozen=True, gc=False):
     """Tell the observers, once the decision is committed."""
 
     event: object
 
 
-@record
-class Perform:
+class Perform(msgspec.Struct, frozen=True, gc=False):
     """Do slow work outside, once the decision is committed: `Behaviour.perform(work)`.
 
     What it returns comes back to the actor as a message. At most one piece of work a key and actor
@@ -56,23 +54,20 @@ class Perform:
     delay_seconds: float = 0.0
 
 
-@record
-class Cancel:
+class Cancel(msgspec.Struct, frozen=True, gc=False):
     """Cancel the work that runs under this key, if any."""
 
     key: str
 
 
-@record
-class WakeWaiters:
+class WakeWaiters(msgspec.Struct, frozen=True, gc=False):
     """Handle the messages that wait for `Later` once more."""
 
 
 Effect: TypeAlias = "Emit | Perform | Cancel | WakeWaiters"
 
 
-@record
-class Later:
+class Later(msgspec.Struct, frozen=True, gc=False):
     """A reply that is not ready: `message` is handled again after the next `WakeWaiters`.
 
     Waiting messages survive restarts of the actor; loss of ownership and failure end them.
@@ -81,8 +76,7 @@ class Later:
     message: object
 
 
-@attrs.define
-class Decision:
+class Decision(msgspec.Struct):
     """What a behaviour decided about one message.
 
     Attributes:
@@ -108,8 +102,7 @@ class Decision:
         return not (self.writes or self.effects or self.requires or self.quarantined)
 
 
-@record
-class Woken:
+class Woken(msgspec.Struct, frozen=True, gc=False):
     """The message that the runtime sends when `Behaviour.wake_at` has come."""
 
 

@@ -10,6 +10,8 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
+import msgspec
+
 from gamegirl.actors._errors import MailboxFullError
 
 
@@ -21,7 +23,7 @@ class Signal(Protocol):
         ...
 
 
-class Envelope:
+class Envelope(msgspec.Struct, eq=False):
     """A message on its way, with what became of it.
 
     Attributes:
@@ -37,36 +39,18 @@ class Envelope:
         deadline: For whoever watches that it is answered in time.
     """
 
-    __slots__ = (
-        "abandoned",
-        "counted",
-        "deadline",
-        "done",
-        "error",
-        "handled",
-        "internal",
-        "message",
-        "reply",
-        "sender",
-        "signal",
-        "stamp",
-    )
-
-    def __init__(
-        self, message: object, stamp: float, sender: str | None = None, *, internal: bool = False
-    ) -> None:
-        self.message = message
-        self.stamp = stamp
-        self.sender = sender
-        self.internal = internal
-        self.counted = False
-        self.handled = False
-        self.done = False
-        self.abandoned = False
-        self.reply: Any = None
-        self.error: BaseException | None = None
-        self.signal: Signal | None = None
-        self.deadline = 0.0
+    message: Any
+    stamp: float
+    sender: str | None = None
+    internal: bool = False
+    counted: bool = False
+    handled: bool = False
+    done: bool = False
+    abandoned: bool = False
+    reply: Any = None
+    error: BaseException | None = None
+    signal: Signal | None = None
+    deadline: float = 0.0
 
     def answer(self, reply: Any = None, error: BaseException | None = None) -> None:
         """Give the answer, once; a second one is dropped (the first told the caller its fate)."""
@@ -84,7 +68,7 @@ class Envelope:
             self.signal.set()
 
 
-class Mailbox:
+class Mailbox(msgspec.Struct, eq=False):
     """The bounded queue of one actor and the count of its unsettled messages.
 
     Nearly every mailbox counts one message and goes; what it seldom needs is made when it is needed
@@ -95,15 +79,13 @@ class Mailbox:
         queue: Not handled yet, in order.
         waiting: Handled with `Later`: they are handled again when the actor wakes its waiters.
         unsettled: How many messages count: queued, waiting, or handled but not committed.
+        by_sender: How many of them each sender has, once that matters.
     """
 
-    __slots__ = ("_by_sender", "queue", "unsettled", "waiting")
-
-    def __init__(self) -> None:
-        self.queue: deque[Envelope] | tuple[()] = ()
-        self.waiting: list[Envelope] | tuple[()] = ()
-        self.unsettled = 0
-        self._by_sender: Counter[str] | None = None
+    queue: deque[Envelope] | tuple[()] = ()
+    waiting: list[Envelope] | tuple[()] = ()
+    unsettled: int = 0
+    by_sender: Counter[str] | None = None
 
     @property
     def empty(self) -> bool:
@@ -141,11 +123,11 @@ class Mailbox:
         sender = envelope.sender
         if sender is None or self.unsettled < share:
             return
-        if self._by_sender is None:
-            self._by_sender = Counter(
+        if self.by_sender is None:
+            self.by_sender = Counter(
                 one.sender for one in self.envelopes() if one.counted and one.sender is not None
             )
-        if self._by_sender[sender] >= share:
+        if self.by_sender[sender] >= share:
             raise MailboxFullError(
                 f"{name} has {share} unsettled messages of {sender!r} alone, one sender's share of "
                 "the mailbox; wait for their answers and send it again"
@@ -160,8 +142,8 @@ class Mailbox:
         """Take the message into account until it is settled."""
         envelope.counted = True
         self.unsettled += 1
-        if self._by_sender is not None and envelope.sender is not None:
-            self._by_sender[envelope.sender] += 1
+        if self.by_sender is not None and envelope.sender is not None:
+            self.by_sender[envelope.sender] += 1
 
     def settle(self, envelope: Envelope) -> None:
         """Take the message out of the account."""
@@ -169,7 +151,7 @@ class Mailbox:
             return
         envelope.counted = False
         self.unsettled -= 1
-        sender, by_sender = envelope.sender, self._by_sender
+        sender, by_sender = envelope.sender, self.by_sender
         if by_sender is not None and sender is not None:
             by_sender[sender] -= 1
             if by_sender[sender] <= 0:

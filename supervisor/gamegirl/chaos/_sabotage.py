@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-import attrs
+from msgspec.structs import replace
 
 from gamegirl.supervisor import Store
 from gamegirl.supervisor.stores import Commit, Conflict, Done, Fenced, Outcome
@@ -35,7 +35,7 @@ class _Unfenced(_Wrapped):
             while isinstance(outcome, (Fenced, Conflict)):
                 (fence,) = await self._store.read([commit.actor.fence])
                 held = cast("dict[bytes, bytes]", fence or {})
-                forced = attrs.evolve(
+                forced = replace(
                     commit,
                     owner=held[b"owner"].decode(),
                     revision=int(held[b"rev"]) + 1,
@@ -52,7 +52,7 @@ def unfenced(store: Store) -> Store:
 
 class _Unconditional(_Wrapped):
     async def commit(self, commits: Sequence[Commit]) -> Sequence[Outcome]:
-        return await self._store.commit([attrs.evolve(commit, requires=()) for commit in commits])
+        return await self._store.commit([replace(commit, requires=()) for commit in commits])
 
 
 def unconditional(store: Store) -> Store:
@@ -70,7 +70,7 @@ class _Forgetful(_Unfenced):
         for commit in commits:
             times = self._sent[commit.commit_id] = self._sent.get(commit.commit_id, 0) + 1
             name = commit.commit_id if times == 1 else f"{commit.commit_id}.{times}"
-            fresh.append(attrs.evolve(commit, commit_id=name))
+            fresh.append(replace(commit, commit_id=name))
         return await super().commit(fresh)
 
 

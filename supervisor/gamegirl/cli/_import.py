@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 import attrs
+from msgspec.structs import replace
 
 from gamegirl.actors import (
     Drop,
@@ -268,7 +269,7 @@ class Importer:
         writes += [write_of(line.key, line.value, line.ttl) for line in unit.lines]
         if unit.entries:
             writes.append(PatchHash(INDEX, named(unit.entries)))
-        return attrs.evolve(commit, writes=writes, requires=requires, due=unit.due), ""
+        return replace(commit, writes=writes, requires=requires, due=unit.due), ""
 
     async def _games(self, unit: _Unit, claimed: Claimed) -> tuple[list[Require], list[Write], str]:
         """Bring in the games that the unit holds, and see off those that it held so far."""

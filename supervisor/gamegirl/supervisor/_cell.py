@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
+import msgspec
+
 from gamegirl.actors import Behaviour, Effect, Require, Write
 from gamegirl.actors._mailbox import Envelope, Mailbox
 from gamegirl.supervisor.stores import KEEP_DUE, ActorKey, Commit
@@ -60,7 +62,7 @@ def joined(held: Sequence[T], more: Sequence[T]) -> Sequence[T]:
     return _Joined((*held, *more))
 
 
-class PendingCommit:
+class PendingCommit(msgspec.Struct, eq=False):
     """Changes of one actor that are not settled, with all that waits for them.
 
     Attributes:
@@ -79,39 +81,22 @@ class PendingCommit:
         settled: Over, one way or the other.
     """
 
-    __slots__ = (
-        "deadline",
-        "doubtful",
-        "due",
-        "effects",
-        "envelopes",
-        "flying",
-        "release",
-        "requires",
-        "sealed",
-        "sent",
-        "settled",
-        "urgent",
-        "writes",
-    )
-
-    def __init__(self) -> None:
-        self.writes: Sequence[Write] = ()
-        self.requires: Sequence[Require] = ()
-        self.effects: Sequence[Effect] = ()
-        self.envelopes: Sequence[Envelope] = ()
-        self.due: float | None = KEEP_DUE
-        self.deadline = 0.0
-        self.flying = False
-        self.sealed = False
-        self.urgent = False
-        self.release = False
-        self.sent: Commit | None = None
-        self.doubtful = False
-        self.settled = False
+    writes: Sequence[Write] = ()
+    requires: Sequence[Require] = ()
+    effects: Sequence[Effect] = ()
+    envelopes: Sequence[Envelope] = ()
+    due: float | None = KEEP_DUE
+    deadline: float = 0.0
+    flying: bool = False
+    sealed: bool = False
+    urgent: bool = False
+    release: bool = False
+    sent: Commit | None = None
+    doubtful: bool = False
+    settled: bool = False
 
 
-class Backlog(Mailbox):
+class Backlog(Mailbox, eq=False):
     """All that an idle actor does without: its mailbox and its unsettled commits.
 
     Attributes:
@@ -123,16 +108,12 @@ class Backlog(Mailbox):
         over: The owner that the store went back to: the next claim takes over from it.
     """
 
-    __slots__ = ("blocked", "claim_since", "commits", "over", "overdue", "swept")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.commits: list[PendingCommit] = []
-        self.blocked = False
-        self.overdue = False
-        self.swept = False
-        self.claim_since: float | None = None
-        self.over = ""
+    commits: list[PendingCommit] = msgspec.field(default_factory=list[PendingCommit])
+    blocked: bool = False
+    overdue: bool = False
+    swept: bool = False
+    claim_since: float | None = None
+    over: str = ""
 
     @property
     def empty(self) -> bool:

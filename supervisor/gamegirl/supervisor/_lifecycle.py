@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
+from msgspec.structs import replace
 
 from gamegirl.actors import (
     ActorCrashedError,
@@ -116,7 +117,7 @@ class Lifecycle:
         kind, actor_id = cell.key.kind, cell.key.actor_id
         decision = restored.decision
         if restored.quarantined:
-            decision = attrs.evolve(decision, quarantined=restored.quarantined)
+            decision = replace(decision, quarantined=restored.quarantined)
         self._engine.hub.publish(
             ActorRestored(kind, actor_id, restored.source, claimed.previous or "", restart)
         )

@@ -6,7 +6,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 
-import attrs
+from msgspec.structs import replace
 
 from gamegirl.actors import Decision, Emit, PatchHash, Quarantined
 from gamegirl.codec import encode_json
@@ -54,7 +54,7 @@ def put_aside(actor: ActorKey, decision: Decision, now: float) -> Decision:
         Emit(ContentQuarantined(actor.kind, actor.actor_id, item.key, item.reason, name))
         for item, name in zip(items, names, strict=True)
     ]
-    return attrs.evolve(
+    return replace(
         decision,
         writes=(*decision.writes, *writes),
         effects=(*decision.effects, *events),

@@ -140,8 +140,9 @@ class Supervisor:
         self._state = _State.NEW
         self._failure: BaseException | None = None
         self._thread = 0
-        self._asks = 0
-        self._yielded = 0.0
+        self._open = False
+        self._asks = _YIELD_ASKS
+        self._yield_by = 0.0
         self._make_engine()
 
     def _make_engine(self) -> None:
@@ -239,6 +240,7 @@ class Supervisor:
         except Exception as error:  # noqa: BLE001 - raised by later calls and by aclose
             self._failure = error
         finally:
+            self._open = False
             self._state = _State.FAILED if self._failure is not None else _State.CLOSED
             self._engine.life.shut(self._closed_error)
             self._hub.close()
@@ -269,8 +271,10 @@ class Supervisor:
                 ):
                     tasks.start_soon(loop)
                 self._state = _State.RUNNING
+                self._open = True
                 self._started.set()
                 await self._stop.wait()
+                self._open = False
                 self._state = _State.DRAINING
                 await self._drain()
                 tasks.cancel_scope.cancel()
@@ -459,19 +463,20 @@ class Supervisor:
 
     async def ask(self, kind: str, actor_id: str, message: object) -> Any:
         """Enqueue a message and wait for its answer; `ActorRef.ask` says more."""
-        if self._state is not _State.RUNNING or get_ident() != self._thread:
+        if not self._open or get_ident() != self._thread:
             self._check_open()
         engine, clock = self._engine, self._clock
         role = engine.roles.get(kind) or engine.role(kind)
         now = clock.read() + clock.offset
-        self._asks += 1
-        if self._asks >= _YIELD_ASKS or not self._yielded <= now < self._yielded + _YIELD_SECONDS:
+        self._asks -= 1
+        if self._asks <= 0 or now >= self._yield_by:
             # Before the message is sent, so that cancelling here leaves no doubt about it.
             # One is enough for all who ask in this turn of the loop.
-            self._asks, self._yielded = 0, now
+            self._asks, self._yield_by = _YIELD_ASKS, now + _YIELD_SECONDS
             await checkpoint()
             self._check_open()
-            now = self._yielded = clock.read() + clock.offset
+            now = clock.read() + clock.offset
+            self._yield_by = now + _YIELD_SECONDS
         cell = role.cells.get(actor_id)
         if cell is not None and cell.backlog is None:
             outcome = engine.ask_idle(role, cell, message, now)

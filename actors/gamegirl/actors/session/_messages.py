@@ -6,13 +6,13 @@ the same message gives the same decision in every run.
 
 from __future__ import annotations
 
+import msgspec
+
 from gamegirl.actors._behaviour import Stored
 from gamegirl.actors.session._data import ClosedTurn, Session, TurnToken
-from gamegirl.codec._record import record
 
 
-@record
-class Boot:
+class Boot(msgspec.Struct, frozen=True, gc=False):
     """Start an empty game."""
 
     game_name: str
@@ -21,16 +21,14 @@ class Boot:
     nonce: str
 
 
-@record
-class Join:
+class Join(msgspec.Struct, frozen=True, gc=False):
     """Put a player on the roster, or refresh them."""
 
     user_id: str
     user_name: str
 
 
-@record
-class Press:
+class Press(msgspec.Struct, frozen=True, gc=False):
     """Choose; `turn` and `game_id` say in which turn it must count, if not None."""
 
     user_id: str
@@ -41,23 +39,20 @@ class Press:
     press_id: str | None = None
 
 
-@record
-class NextTurn:
+class NextTurn(msgspec.Struct, frozen=True, gc=False):
     """Wait for a closed turn above `after`; `game_id` is the waiter's game once it waits."""
 
     after: int | None = None
     game_id: str | None = None
 
 
-@record
-class CloseWindow:
+class CloseWindow(msgspec.Struct, frozen=True, gc=False):
     """Close the open window now; without one, a turn without choices if `empty`."""
 
     empty: bool = False
 
 
-@record
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """Put a closed turn into the history; without a game id, of the running game."""
 
     turn: int
@@ -65,70 +60,59 @@ class Record:
     narrative: str
 
 
-@record
-class Narrate:
+class Narrate(msgspec.Struct, frozen=True, gc=False):
     """Put a narrative without a turn into the history."""
 
     narrative: str
 
 
-@record
-class ReadHistory:
+class ReadHistory(msgspec.Struct, frozen=True, gc=False):
     """The latest records."""
 
     count: int
 
 
-@record
-class ReadRoster:
+class ReadRoster(msgspec.Struct, frozen=True, gc=False):
     """Everyone with their tier; or those who aren't dormant."""
 
     active_only: bool = False
 
 
-@record
-class SetCrown:
+class SetCrown(msgspec.Struct, frozen=True, gc=False):
     """Give the crown to a user, or to nobody."""
 
     user_id: str | None
 
 
-@record
-class ReadCrown:
+class ReadCrown(msgspec.Struct, frozen=True, gc=False):
     """Who holds the crown."""
 
 
-@record
-class SetTitleScreen:
+class SetTitleScreen(msgspec.Struct, frozen=True, gc=False):
     """Replace the title screen; empty: the default."""
 
     url: str
 
 
-@record
-class ReadActive:
+class ReadActive(msgspec.Struct, frozen=True, gc=False):
     """Whether a game is active; cheaper than a snapshot of it."""
 
 
-@record
-class ReadState:
+class ReadState(msgspec.Struct, frozen=True, gc=False):
     """A snapshot."""
 
 
-@record
-class Save:
+class Save(msgspec.Struct, frozen=True, gc=False):
     """Write the full forms now."""
 
 
-@record
-class Exit:
+class Exit(msgspec.Struct, frozen=True, gc=False):
     """Save the game and take it out of its channel."""
 
     nonce: str
 
 
-@record
-class Swap:
+class Swap(msgspec.Struct, frozen=True, gc=False):
     """Exit what runs, boot another, in one commit."""
 
     game_name: str
@@ -137,8 +121,7 @@ class Swap:
     nonce: str
 
 
-@record
-class Load:
+class Load(msgspec.Struct, frozen=True, gc=False):
     """Load a save; `found` is what the store holds of it (see `found_keys`).
 
     Attributes:
@@ -158,8 +141,7 @@ class Load:
     channel: tuple[Stored, ...] = ()
 
 
-@record
-class Wipe:
+class Wipe(msgspec.Struct, frozen=True, gc=False):
     """Delete what the channel stores.
 
     Attributes:
@@ -170,16 +152,14 @@ class Wipe:
     keep_game: str | None = None
 
 
-@record
-class HandOut:
+class HandOut(msgspec.Struct, frozen=True, gc=False):
     """Work, not a message: give a turn to `on_turn`."""
 
     turn: ClosedTurn
     session: Session
 
 
-@record
-class TurnNarrated:
+class TurnNarrated(msgspec.Struct, frozen=True, gc=False):
     """`on_turn` returned; None: the host records the turn itself."""
 
     token: TurnToken
@@ -187,8 +167,7 @@ class TurnNarrated:
     narrative: str | None
 
 
-@record
-class TurnFailed:
+class TurnFailed(msgspec.Struct, frozen=True, gc=False):
     """`on_turn` raised, or returned something that is neither a text nor None."""
 
     token: TurnToken

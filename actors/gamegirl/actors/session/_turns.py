@@ -12,7 +12,7 @@ Each rule refuses before it changes anything.
 
 from __future__ import annotations
 
-import attrs
+from msgspec.structs import replace
 
 from gamegirl.actors._behaviour import Later, WakeWaiters
 from gamegirl.actors._errors import (
@@ -162,7 +162,7 @@ def next_turn(changes: Changes, message: NextTurn) -> ClosedTurn | Later:
     for kept in state.unrecorded():
         if message.after is None or kept.turn.turn > message.after:
             return kept.turn
-    return Later(attrs.evolve(message, game_id=state.game_id))
+    return Later(replace(message, game_id=state.game_id))
 
 
 def _seat(changes: Changes, user_id: str, user_name: str) -> Seat:

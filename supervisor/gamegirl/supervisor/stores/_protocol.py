@@ -19,10 +19,10 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Protocol, TypeAlias
 
 import attrs
+import msgspec
 
 from gamegirl.actors import Require, Stored, Write
 from gamegirl.codec import escape_id, unescape_id
-from gamegirl.codec._record import record
 
 FENCE_PREFIX = b"gg:fence:"
 
@@ -65,8 +65,7 @@ class Process:
     instance: str = ""
 
 
-@record
-class Claim:
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """Ask to own an actor and to get what is stored of it.
 
     Attributes:
@@ -82,8 +81,7 @@ class Claim:
     over: str = ""
 
 
-@record
-class Claimed:
+class Claimed(msgspec.Struct, frozen=True, gc=False):
     """The actor is owned.
 
     Attributes:
@@ -127,8 +125,7 @@ class Broken:
     reason: str
 
 
-@record
-class Commit:
+class Commit(msgspec.Struct, frozen=True, gc=False):
     """One atomic change of an actor's keys.
 
     Attributes:
@@ -155,8 +152,7 @@ KEEP_DUE = -1.0
 """The `Commit.due` that leaves the index as it is."""
 
 
-@record
-class Done:
+class Done(msgspec.Struct, frozen=True, gc=False):
     """The commit has happened, now or when it was sent before (`again`)."""
 
     again: bool = False

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import attrs
+from msgspec.structs import replace
 
 from gamegirl.actors import Stored
 from gamegirl.supervisor.stores import _encode, _scripts, _typed
@@ -136,7 +137,7 @@ def claiming(
         for i in unexpected:
             stored = [_encode.stored(next(loaded)) for _ in claims[i].keys]
             habits.note(claims[i].actor.kind, stored)
-            results[i] = attrs.evolve(results[i], stored=stored)
+            results[i] = replace(results[i], stored=stored)
     return results
 
 
