@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from gamegirl.actors._errors import InvalidInputError
-from gamegirl.codec import InvalidIdError, check_id
+from gamegirl.codec import ID_MAX, InvalidIdError, check_id
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _GAME_ID = re.compile(r"[A-Za-z0-9_-]{1,24}")
@@ -15,6 +15,8 @@ _TURN_MAX = 10**15
 
 def id_of(value: Any, what: str, channel_id: str) -> str:
     """An id: 1 to 200 characters, no control characters, no surrogates."""
+    if type(value) is str and value.isalnum() and value.isascii() and len(value) <= ID_MAX:
+        return value
     try:
         return check_id(value, what)
     except InvalidIdError as error:
@@ -33,6 +35,8 @@ def new_game_id(value: Any, channel_id: str) -> str:
 
 def name_of(value: Any, what: str, most: int, channel_id: str) -> str:
     """A name: some characters, no control characters, and not none."""
+    if type(value) is str and value.isascii() and value.isprintable() and 0 < len(value) <= most:
+        return value
     name = line_of(value, what, most, channel_id)
     if not name:
         raise InvalidInputError(f"{what} is empty (channel {channel_id!r}): give it a name")
@@ -54,6 +58,8 @@ def line_of(value: Any, what: str, most: int, channel_id: str) -> str:
 
 def text_of(value: Any, what: str, most: int | None, channel_id: str) -> str:
     """A text that can be stored, not longer than allowed."""
+    if type(value) is str and value.isascii() and (most is None or len(value) <= most):
+        return value
     if not isinstance(value, str):
         raise InvalidInputError(
             f"{what} is a text, not {type(value).__name__} (channel {channel_id!r})"

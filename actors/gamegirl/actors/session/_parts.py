@@ -14,6 +14,7 @@ from json.encoder import encode_basestring as quoted
 from typing import Any
 
 import attrs
+import msgspec
 
 from gamegirl.actors.session._data import ClosedTurn, Player, Pressed, TurnRecord
 from gamegirl.actors.session._state import Answers, KeptTurn, Seat, recorded_turn
@@ -25,6 +26,7 @@ NUMBER_MAX = 10**15
 SECONDS_MAX = 1e15
 """No moment, in epoch seconds, is further away; a stored one that is, or is NaN, is a fault."""
 
+_number = msgspec.json.Encoder().encode
 _PLAYER = JsonCodec(Player)
 _RECORD = JsonCodec(TurnRecord)
 PLAYER_FIELDS = frozenset(field.name for field in attrs.fields(Player))
@@ -137,6 +139,8 @@ def flag_to_json(flag: bool) -> str:
 
 def seconds_to_json(seconds: float) -> str:
     """A moment in JSON; raises `CodecError` if it is none."""
+    if 1e-3 < seconds < 1e15:
+        return _number(seconds).decode()  # As `repr` has it, in a quarter of the time.
     if seconds - seconds != 0:
         raise fault("", "not a finite number")
     return repr(seconds)
@@ -156,22 +160,17 @@ def players_to_bytes(
     players: Mapping[str, Player | Seat], extras: Mapping[str, Mapping[str, Any]] | None = None
 ) -> bytes:
     """All players by user id, in JSON, each with the unknown fields of theirs."""
-    checked = 0.0
     texts: list[str] = []
     for user_id, player in players.items():
-        checked += player.last_active
         texts.append(
             f'{quoted(user_id)}:{{"user_id":{quoted(player.user_id)}'
             f',"user_name":{quoted(player.user_name)}'
             f',"joined_turn":{player.joined_turn}'
-            f',"last_active":{player.last_active!r}'
+            f',"last_active":{seconds_to_json(player.last_active)}'
             f',"last_active_turn":{player.last_active_turn}'
             f',"consecutive_skips":{player.consecutive_skips}'
             f"{fields_to_json(extras.get(user_id)) if extras else ''}}}"
         )
-    if checked - checked != 0:  # Else all of them are finite.
-        for player in players.values():
-            seconds_to_json(player.last_active)
     return utf8(f"{{{','.join(texts)}}}")
 
 

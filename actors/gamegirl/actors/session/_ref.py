@@ -117,20 +117,20 @@ class SessionRef:
             StaleTurnError: `turn` is over, or of another game.
             TurnBacklogError: Too many turns wait for their narrative for another window to open.
         """
+        channel_id, rules = self.channel_id, self._rules
         number: Any = turn
         game_id = None
         if isinstance(turn, TurnToken):
             number, game_id = turn.turn, self._game(turn.game_id)
-        reply: Pressed = await self._ask(
-            messages.Press(
-                self._user(user_id),
-                self._name(user_name, "user name"),
-                text_of(choice, "choice", self._rules.choice_max, self.channel_id),
-                None if number is None else count_of(number, "turn", self.channel_id),
-                game_id,
-                None if press_id is None else id_of(press_id, "press id", self.channel_id),
-            )
+        message = messages.Press(
+            id_of(user_id, "user id", channel_id),
+            name_of(user_name, "user name", rules.name_max, channel_id),
+            text_of(choice, "choice", rules.choice_max, channel_id),
+            None if number is None else count_of(number, "turn", channel_id),
+            game_id,
+            None if press_id is None else id_of(press_id, "press id", channel_id),
         )
+        reply: Pressed = await self._host.ask(KIND, channel_id, message)
         return reply
 
     async def next_turn(self, after: int | None = None) -> ClosedTurn:

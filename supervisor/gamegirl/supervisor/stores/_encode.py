@@ -63,7 +63,7 @@ def commit_arguments(commit: Commit, keys: list[Argument], arguments: list[Argum
         raise ValueError(problem)
     else:
         due = repr(float(commit.due)).encode()
-    member = commit.actor.member.encode()
+    member, writes = commit.actor.member.encode(), commit.writes
     own_keys: list[Argument] = [FENCE_PREFIX + member]
     own: list[Argument] = [
         b"",
@@ -74,17 +74,20 @@ def commit_arguments(commit: Commit, keys: list[Argument], arguments: list[Argum
         commit.commit_id.encode(),
         due,
         b"1" if commit.release else b"0",
-        b"%d" % len(commit.requires),
-        b"%d" % len(commit.writes),
+        b"%d" % len(commit.requires) if commit.requires else b"0",
+        b"%d" % len(writes) if len(writes) != 1 else b"1",
     ]
     for require in commit.requires:
         own_keys.append(_typed.key_bytes(require.key))
         own.append(_typed.value_bytes(require.field))
         value = require.value
         own.append(b"" if value is None else b"=" + _typed.value_bytes(value))
-    for write in commit.writes:
+    for write in writes:
         own_keys.append(_typed.key_bytes(write.key))
-        _write_arguments(write, own)
+        if type(write) is PatchHash:  # As nearly all are.
+            _add_patch(write, own)
+        else:
+            _write_arguments(write, own)
     own[0] = b"%d" % (len(own) - 1)
     keys += own_keys
     arguments += own
