@@ -25,7 +25,7 @@ import redis
 from benchmarks._contest import Measure, Sample, Site
 from benchmarks._presses import CHANNELS, CHOICE, PLAYERS, player_id, player_name
 from gamegirl.supervisor import Settings, Supervisor
-from gamegirl.supervisor.stores import _encode
+from gamegirl.supervisor.stores import _encode, _redis_calls
 from gamegirl.supervisor.stores._scripts import COMMIT
 
 _CHANNEL = "__rand_int__"
@@ -95,7 +95,7 @@ async def _caught_commit(url: str) -> tuple[list[bytes], bytes]:
         sent.append([part if isinstance(part, bytes) else str(part).encode() for part in parts])
         return pack(parts)
 
-    with patch.object(_encode, "packed", caught):
+    with patch.object(_redis_calls, "packed", caught):
         async with Supervisor(url, settings=Settings(window_seconds=3600.0)) as supervisor:
             session = supervisor.session(_CHANNEL)
             await session.boot("Neon Catacombs")
