@@ -30,6 +30,10 @@ from gamegirl.actors.session._keys import (
 )
 
 JSON, HISTORY, HASH, JOURNAL, TURNS, META = channel_keys("c")
+META_NOTES = (
+    *(b"schema", b"game", b"saved", b"history", b"same"),
+    *(b"json", b"json_raw", b"hash", b"hash_raw"),
+)
 
 
 @pytest.fixture
@@ -119,6 +123,8 @@ BROKEN: list[tuple[str, Any]] = [
     (TURNS, {b"1": b"[]"}),
     (TURNS, {b"1": b'{"recorded": -1, "answers": []}'}),
     (TURNS, {b"1": b'{"recorded": 1, "answers": [["a"]]}'}),
+    (TURNS, {b"1": b'{"recorded":1,"answers":%b%b}' % (b"[" * 9_999, b"]" * 9_999)}),
+    (TURNS, {b"01": b'{"recorded":1,"answers":[]}'}),
     (TURNS, {b"a:1": b"1"}),
     (TURNS, {b"x": b"1"}),
     (TURNS, {b"1": b'{"recorded": 1, "answers": []}', b"a:1": b"x"}),
@@ -133,6 +139,16 @@ BROKEN: list[tuple[str, Any]] = [
     (HISTORY, b"a text"),
     (HISTORY, {b"a": b"hash"}),
 ]
+
+
+@pytest.mark.parametrize("note", [*META_NOTES])
+def test_each_note_must_be_sound(channel: Channel, note: bytes) -> None:
+    """Also a note that would be of no use at this restore: damage is never passed over."""
+    notes = channel.world.store.hash(META)
+    assert set(notes) == set(META_NOTES)
+    channel.world.store[META] = {**notes, note: notes[note] + b"\xff"}
+    channel.restart()
+    assert channel.source == "quarantined"
 
 
 @pytest.mark.parametrize(("key", "value"), BROKEN, ids=[f"{k}={v}"[:60] for k, v in BROKEN])

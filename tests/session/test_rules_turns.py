@@ -28,8 +28,10 @@ from gamegirl.actors.session import (
     TurnClosed,
     TurnRecorded,
     WindowOpened,
+    _turns,
 )
 from gamegirl.actors.session import _messages as m
+from gamegirl.actors.session._journal import choice_bytes
 
 
 @pytest.fixture
@@ -289,6 +291,37 @@ def test_choices_must_fit_a_record() -> None:
     channel.press("ana", "y" * 2_000)
     turn = channel.close()
     assert dict(channel.record(turn.turn, "ä" * 500).choices) == {"ana": "y" * 2_000}
+
+
+def test_a_refused_choice_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many choices there are, and however often somebody tries."""
+    channel = World(record_bytes_max=4_000, summary_max=100)["c"]
+    channel.boot()
+    for player in range(30):
+        channel.press(f"p{player}", "x" * 50, 100.0)
+    measured = 0
+
+    def counted(user_id: str, text: str) -> int:
+        nonlocal measured
+        measured += 1
+        return choice_bytes(user_id, text)
+
+    monkeypatch.setattr(_turns, "choice_bytes", counted)
+    for _ in range(10):
+        with pytest.raises(LimitError):
+            channel.press("p0", "y" * 2_000, 100.0)
+    assert measured <= 30 + 10 * 2
+    channel.press("p0", "z" * 500, 100.0)
+    assert channel.state.choices["p0"].text == "z" * 500
+
+
+@pytest.mark.parametrize("now", [math.nan, math.inf])
+@pytest.mark.parametrize("message", [m.Join("bo", "Bo"), m.Press("bo", "Bo", "run")])
+def test_what_is_no_moment_is_no_stamp(channel: Channel, message: object, now: float) -> None:
+    """A clock that is broken makes a message crash; nothing of it is written."""
+    channel.press("ana", "run", 100.0)
+    with pytest.raises(RuntimeError):
+        channel.world.behaviour.handle(channel.state, message, now)
 
 
 def test_next_turn_waits_for_a_close(channel: Channel) -> None:

@@ -31,13 +31,13 @@ class WrongType:
     name: str
 
 
-class Emit(msgspec.Struct, frozen=True, gc=False):
+class Emit(msgspec.Struct, frozen=True):
     """Tell the observers, once the decision is committed."""
 
     event: object
 
 
-class Perform(msgspec.Struct, frozen=True, gc=False):
+class Perform(msgspec.Struct, frozen=True):
     """Do slow work outside, once the decision is committed: `Behaviour.perform(work)`.
 
     What it returns comes back to the actor as a message. At most one piece of work a key and actor
@@ -67,7 +67,7 @@ class WakeWaiters(msgspec.Struct, frozen=True, gc=False):
 Effect: TypeAlias = "Emit | Perform | Cancel | WakeWaiters"
 
 
-class Later(msgspec.Struct, frozen=True, gc=False):
+class Later(msgspec.Struct, frozen=True):
     """A reply that is not ready: `message` is handled again after the next `WakeWaiters`.
 
     Waiting messages survive restarts of the actor; loss of ownership and failure end them.

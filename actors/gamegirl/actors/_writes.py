@@ -75,7 +75,7 @@ class Drop(msgspec.Struct, frozen=True, gc=False):
 Write: TypeAlias = "PutText | PutHash | PatchHash | PutList | AppendList | Drop"
 
 
-class Require(msgspec.Struct, frozen=True, gc=False):
+class Require(msgspec.Struct, frozen=True):
     """A condition of the commit: if it doesn't hold, nothing is written and `error` is raised.
 
     For what one actor can't know alone, because other actors write it as well.

@@ -43,21 +43,25 @@ def window_field(state: SessionState, window: Window) -> tuple[str, bytes]:
 
 def press_field(seat: Seat, choice: Choice) -> tuple[str, bytes]:
     """A player's latest choice, at the place of their first."""
-    entry = (choice.sequence, choice.text, seat.user_name, seat.last_active)
-    return f"p:{escape_id(seat.user_id)}", _encoded(entry)
+    entry = _encoded(choice.sequence, choice.text, seat.user_name, stamp=seat.last_active)
+    return f"p:{escape_id(seat.user_id)}", entry
 
 
-def _encoded(entry: tuple[int | str | float, ...]) -> bytes:
-    """A journal entry as JSON; raises `CodecError` if half a surrogate pair is in it."""
+def _encoded(*entry: int | str | float, stamp: float) -> bytes:
+    """A journal entry as JSON; raises `CodecError` if it can't be one."""
+    if stamp - stamp != 0:
+        raise fault("", "not a finite number")  # The encoder would write null.
     try:
-        return _ENCODER.encode(entry)
+        return _ENCODER.encode((*entry, stamp))
     except UnicodeEncodeError as error:
         raise fault("", "half of a surrogate pair") from error
 
 
 def join_field(seat: Seat, sequence: int) -> tuple[str, bytes]:
     """A player's joining or coming back."""
-    return f"j:{escape_id(seat.user_id)}", _encoded((sequence, seat.user_name, seat.last_active))
+    return f"j:{escape_id(seat.user_id)}", _encoded(
+        sequence, seat.user_name, stamp=seat.last_active
+    )
 
 
 def answer_field(user_id: str, press_id: str, answer: Pressed) -> tuple[str, bytes]:
@@ -127,6 +131,8 @@ def apply_turns(state: SessionState, fields: Mapping[str, str]) -> None:
     """Put stored closed turns into the state."""
     numbers = [int(name) for name in fields if name.isdecimal() and name.isascii()]
     for turn in sorted(numbers):
+        if str(turn) not in fields:
+            raise fault(f"turns.{turn}", "its number is written in another way")
         attempt = fields.get(attempt_field(turn), "0")
         if not attempt.isdecimal():
             raise fault(f"turns.{attempt_field(turn)}", "expected a whole number")

@@ -184,6 +184,7 @@ def _taken_over(
             writes += [Drop(journal_key(state.channel_id)), Drop(turns_key(state.channel_id))]
         state.window = None
         state.choices, state.answers, state.turns, state.joins = {}, {}, {}, {}
+        state.choices_bytes = 0
         state.active = False
         state.saved = holder or ""
         state.journal = 0

@@ -147,6 +147,7 @@ class SessionState:
         journal: The sequence number of the next journal entry; 0: the journal is empty.
         joins: User id to the sequence number of their join in the journal.
         choices_bytes: What the choices will take in a record, in bytes, or a little more.
+        choices_exact: It is not more.
         turns: Turn number to closed turn: the unrecorded ones and the last recorded. After a
             restore they are made, if all are recorded, of their places in the order of recording.
         records: The history's entries as stored, oldest first.
@@ -169,6 +170,7 @@ class SessionState:
     window: Window | None = None
     choices: dict[str, Choice] = attrs.field(factory=dict[str, Choice])
     choices_bytes: int = 0
+    choices_exact: bool = True
     answers: Answers = attrs.field(factory=Answers)
     journal: int = 0
     joins: dict[str, int] = attrs.field(factory=dict[str, int])

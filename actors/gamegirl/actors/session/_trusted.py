@@ -43,7 +43,10 @@ _decode = msgspec.json.Decoder(_Form).decode
 _decode_recorded = msgspec.json.Decoder(_Recorded).decode
 
 _NOTES = 9
-_noted = itemgetter(b"schema", b"same", b"json_raw", b"hash_raw", b"history", b"saved")
+_noted = itemgetter(
+    *(b"schema", b"same", b"json_raw", b"hash_raw", b"history"),
+    *(b"saved", b"game", b"json", b"hash"),
+)
 _KIND = (str(SCHEMA).encode(), PLAIN.encode())
 
 _names = sorted(name.encode() for name in HASH_FIELDS)
@@ -63,20 +66,21 @@ def trusted_state(
     try:
         if len(meta) != _NOTES:
             return None
-        schema, same, json_raw, hash_raw, noted_history, saved = _noted(meta)
+        schema, same, json_raw, hash_raw, noted_history, saved, game, *digests = _noted(meta)
         if (schema, same) != _KIND or digest_of(text).encode() != json_raw:
+            return None
+        # What is of no use here must be sound all the same: damaged notes are put aside.
+        if saved or not all(len(one) == len(json_raw) and one.isalnum() for one in digests):
             return None
         if fields is not None:
             said = _PAIRS % _values(fields)
             if len(fields) != len(_names) or digest_of(said).encode() != hash_raw:
                 return None
-        records: list[bytes] = []
-        if history is not None:
-            records = list(history)
-            if not fits_history(noted_history.decode(), records):
-                return None
+        records: list[bytes] = list(history or ())
+        if not fits_history(noted_history.decode(), records):
+            return None
         form = _decode(text)
-        if not form.active:
+        if not form.active or form.game_id.encode() != game:
             return None
         state = SessionState(
             channel_id,
@@ -89,12 +93,13 @@ def trusted_state(
             form.players,
             turns=None,
             records=records[-rules.history_max :],
-            saved=saved.decode(),
         )
         _take_turns(state, turns or {})
         if journal is not None:
             apply_journal(state, as_fields(journal, ""))
-    except (LookupError, TypeError, ValueError, AttributeError, msgspec.MsgspecError):
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
+    except (msgspec.MsgspecError, RecursionError):
         return None
     return state
 
@@ -103,7 +108,7 @@ def _take_turns(state: SessionState, turns: Any) -> None:
     """Put stored closed turns into the state."""
     recorded: dict[int, int] = {}
     for name, value in turns.items():
-        one = _decode_recorded(value) if name.isdigit() else None
+        one = _decode_recorded(value) if name.isdigit() and name[:1] != b"0" else None
         if one is None or one.answers or not 0 < one.recorded < NUMBER_MAX:
             state.turns = {}
             apply_turns(state, as_fields(turns, ""))

@@ -216,12 +216,16 @@ def _size_with(
     grown = 6 * len(text) if before is None else 6 * len(text) - len(before.text)
     size = state.choices_bytes + grown + (6 * len(user_id) + 6 if before is None else 0)
     if size <= room:
+        state.choices_exact = False
         return size
-    size = choice_bytes(user_id, text) + sum(
-        choice_bytes(other, choice.text)
-        for other, choice in state.choices.items()
-        if other != user_id
-    )
+    if not state.choices_exact:  # Once: from here on what is added is counted as it is.
+        state.choices_bytes = sum(
+            choice_bytes(other, choice.text) for other, choice in state.choices.items()
+        )
+        state.choices_exact = True
+    size = state.choices_bytes + choice_bytes(user_id, text)
+    if before is not None:
+        size -= choice_bytes(user_id, before.text)
     if size > room:
         raise LimitError(
             f"the choices of this turn in channel {state.channel_id!r} would not fit into a record "
@@ -252,6 +256,7 @@ def _close(changes: Changes, window: Window, closed_at: float) -> ClosedTurn:
     state.window = None
     state.choices = {}
     state.choices_bytes = 0
+    state.choices_exact = True
     state.answers = {}
     name, value = turn_field(kept)
     changes.turns[name] = value

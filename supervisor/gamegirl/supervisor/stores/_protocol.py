@@ -84,7 +84,7 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     over: str = ""
 
 
-class Claimed(msgspec.Struct, frozen=True, gc=False):
+class Claimed(msgspec.Struct, frozen=True):
     """The actor is owned.
 
     Attributes:
@@ -128,7 +128,7 @@ class Broken:
     reason: str
 
 
-class Commit(msgspec.Struct, frozen=True, gc=False):
+class Commit(msgspec.Struct, frozen=True):
     """One atomic change of an actor's keys.
 
     Attributes:
