@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio
@@ -81,8 +82,10 @@ class Server:
             self._process.wait()
             self._process = None
 
-    def client(self) -> Any:
-        return redis.Redis(unix_socket_path=str(self.socket))
+    def client(self, **options: Any) -> Any:
+        return cast("Any", redis.Redis)(
+            unix_socket_path=str(self.socket), **{"protocol": 2} | options
+        )
 
 
 @pytest.fixture
@@ -362,6 +365,53 @@ async def test_a_cancelled_commit_leaves_the_connection_as_it_is(server: Server)
         assert outcome == Conflict(1)
         assert len(client.client_list()) == connections
     await store.aclose()
+
+
+async def test_a_host_may_close_its_own_client(server: Server) -> None:
+    """What becomes of its pool is no matter of the connection for commits, nor are its limits."""
+    with server.client(max_connections=1) as client:
+        store = RedisStore(client)
+        claim = await owned(store)
+        for _ in range(3):
+            client.connection_pool.disconnect()
+            (outcome,) = await store.commit([write(claim)])
+            assert isinstance(outcome, Done)
+            assert await store.renew()
+        assert not store.threaded
+        await store.aclose()
+
+
+async def test_protocol_3_is_left_to_its_own_client(server: Server) -> None:
+    """Under it there are messages between the answers, which must be taken for none."""
+    with server.client(protocol=3) as client:
+        store = RedisStore(client)
+        claim = await owned(store)
+        assert list(await store.commit([write(claim)])) == [Done()]
+        assert store.threaded
+        await store.aclose()
+
+
+async def test_an_answer_may_take_long_as_long_as_it_comes() -> None:
+    """It is silence that ends a connection, not an answer of many parts, nor who waits before."""
+    ours, theirs = socket.socketpair()
+    wire = Wire(SimpleNamespace(_sock=ours), 0.2)
+    answers: list[Any] = []
+
+    async def ask() -> None:
+        answers.extend(await wire.exchange([(b"PING", 1)]))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        tasks.start_soon(ask)
+        for part in (b"*2\r\n", b"$1\r\n", b"a\r\n", b"$1\r\n", b"b\r\n", b":", b"7\r\n"):
+            await anyio.sleep(0.1)  # Not to wait for something: to be slow.
+            theirs.send(part)
+    assert answers == [[[b"a", b"b"]], [7]]
+    with pytest.raises(TimeoutError):
+        await wire.exchange([(b"PING", 1)])
+    assert not wire.alive
+    await wire.aclose()
+    theirs.close()
 
 
 async def test_renewal_does_not_queue_behind_commits(

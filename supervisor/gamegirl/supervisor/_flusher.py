@@ -56,6 +56,7 @@ class Flusher:
         self._patient: dict[Cell, float] = {}
         self._idle: list[anyio.Event] = []
         self._busy = 0
+        self._armed = False
         self._failures = 0
         self.sent = 0
         self.batches = 0
@@ -72,7 +73,8 @@ class Flusher:
             if self._idle and len(self._urgent) >= self._portion * self._busy:
                 self._wake()
         elif cell not in self._patient:
-            if not self._patient:
+            if not self._armed:
+                self._armed = True
                 self._engine.timers.after(self._flush_seconds, self._hurry_patient, None)
             self._patient[cell] = self._clock.monotonic() + self._flush_seconds
 
@@ -84,9 +86,11 @@ class Flusher:
 
     def _hurry_patient(self, _: None, __: float) -> None:
         now, patient = self._clock.monotonic(), self._patient
+        self._armed = False
         while patient:
             cell, when = next(iter(patient.items()))
             if when > now:
+                self._armed = True
                 self._engine.timers.after(when - now, self._hurry_patient, None)
                 break
             del patient[cell]
@@ -166,6 +170,7 @@ class Flusher:
             commits.append(sent)
         if not commits:
             return True
+        failures = self._failures
         try:
             with self._courtesy.call():
                 outcomes = await self._store.commit(commits)
@@ -175,7 +180,7 @@ class Flusher:
             self.trouble = str(error)
             if self._failures == 0:
                 self._engine.hub.publish(StoreLost(self.trouble))
-            self._failures += 1
+            self._failures = max(self._failures, failures + 1)  # Those side by side are one.
             return False
         finally:
             for _, commit in pending:

@@ -111,7 +111,8 @@ class Settlement:
         while backlog.commits:
             commit = backlog.commits.pop(0)
             self._over(commit)
-            fate = Fate.IN_DOUBT if commit.doubtful else Fate.NOT_EXECUTED
+            in_doubt = commit.doubtful or commit.flying
+            fate = Fate.IN_DOUBT if in_doubt else Fate.NOT_EXECUTED
             for envelope in commit.envelopes:
                 envelope.answer(error=error(fate))
                 backlog.settle(envelope)
@@ -195,6 +196,7 @@ class Settlement:
             commit.envelopes = joined(commit.envelopes, old.envelopes)
             commit.effects = joined(commit.effects, old.effects)
             commit.release = commit.release or old.release
+            commit.doubtful = commit.doubtful or old.doubtful or old.flying
         commit.writes = joined(commit.writes, writes)
         if commit.release:
             cell.status = Status.RELEASING

@@ -40,6 +40,7 @@ class Watchdog:
         elif now - self._looked > 2 * self._look_seconds:
             self._look(now)
         item.deadline = now - self._stood_still + self._timeout_seconds
+        self._items.pop(item, None)  # At the end, also if it was there before.
         self._items[item] = cell
 
     def remove(self, commit: PendingCommit) -> None:

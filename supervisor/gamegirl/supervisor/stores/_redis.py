@@ -58,6 +58,9 @@ _UPTIME = re.compile(rb"uptime_in_seconds:([0-9]+)")
 _NONSENSE = (LookupError, TypeError, ValueError, AttributeError)
 """What comes of answers that no script of ours gives."""
 
+_ELSEWHERE = ("READONLY", "MASTERDOWN")
+"""With these a server says that another one is the primary now: its address is looked up anew."""
+
 _SIDE_THREADS = 4
 """Threads for all that isn't a commit, so that a lease renewal never queues behind a batch."""
 
@@ -106,6 +109,8 @@ class RedisStore:
         """
         self._process = process
         self._lease_milliseconds = max(round(lease_seconds * 1000), 1)
+        if self._wire is not None:
+            await self._wire.aclose()
         self._commit_threads = self._side_threads = self._wire = None
         self._wiring = Lock()
         await self._aside(self._check_rights)
@@ -322,14 +327,14 @@ class RedisStore:
             if self._wire is not None and self._wire.alive:
                 return self._wire
             self._wire = None
-            pool: Any = self._client.connection_pool
+            pool = self._client.connection_pool
             with CancelScope(shield=True):  # Or a connection could be lost on the way.
-                connection = await self._aside(partial(_redis_exchange.connect, pool, doing))
+                connection = await self._aside(partial(_redis_exchange.own, pool, doing))
                 self.threaded = not Wire.fits(connection)
                 if self.threaded:
-                    pool.release(connection)
+                    connection.disconnect()
                 else:
-                    self._wire = Wire(connection, connection.socket_timeout, pool.release)
+                    self._wire = Wire(connection, connection.socket_timeout)
             return self._wire
 
     async def _over(self, wire: Wire, doing: str, steps: Steps[T]) -> T:
@@ -342,9 +347,12 @@ class RedisStore:
                 result: T = done.value
                 return result
             except Refused as refused:
+                if any(str(one).startswith(_ELSEWHERE) for one in refused.answers):
+                    wire.fail(ConnectionError("the server is no longer the primary"))
                 refusal = partial(self._refusal, doing, refused.answers)
                 raise await self._aside(refusal) from refused
             except _NONSENSE as error:
+                wire.fail(ConnectionError(f"it answered nonsense: {error}"))
                 raise _redis_errors.nonsense(error) from error
             try:
                 answers = await wire.exchange(requests)

@@ -55,6 +55,20 @@ def connect(pool: Any, doing: str) -> Any:
         raise _redis_errors.unavailable(error, doing, Fate.NOT_EXECUTED) from error
 
 
+def own(pool: Any, doing: str) -> Any:
+    """A connection as the pool makes them, of which it knows nothing.
+
+    Raises:
+        StoreUnavailableError: There is none to be had.
+    """
+    try:
+        connection = pool.connection_class(**pool.connection_kwargs)
+        connection.connect()
+    except (redis.RedisError, OSError, ValueError) as error:
+        raise _redis_errors.unavailable(error, doing, Fate.NOT_EXECUTED) from error
+    return connection
+
+
 def ended(answers: list[Any]) -> bool:
     """Whether a transaction, if it was one, is over: who may not end it has it left open."""
     return len(answers) == 1 or isinstance(answers[-1], list)

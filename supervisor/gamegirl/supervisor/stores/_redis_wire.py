@@ -2,8 +2,8 @@
 
 Whoever sends and receives in a thread has to win the interpreter's lock from the loop for it, and
 the loop to win it back: on a busy loop that takes longer than the server does. So commits and
-claims go this way. redis-py makes the connection (address, TLS, login, database),
-in a thread, since that waits; from then on only its socket is used.
+claims go this way. redis-py makes the connection (address, TLS, login, database), in a thread,
+since that waits; then its socket is ours alone, whatever becomes of its pool.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any, cast
 
 import anyio
 import hiredis
+from anyio.lowlevel import checkpoint
 from redis.exceptions import NoScriptError, ResponseError
 
 from gamegirl.supervisor._hosting import spawn
@@ -27,7 +28,7 @@ from gamegirl.supervisor.stores._redis_exchange import ended
 _CHUNK = 1 << 18
 _CLOSE_SECONDS = 1.0
 
-_WAIT_READABLE = (BlockingIOError, InterruptedError, ssl.SSLWantReadError)
+_LATER = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _MORE = object()
 """What the parser answers when a reply isn't complete."""
 
@@ -35,40 +36,43 @@ _MORE = object()
 class _Call:
     """Requests that were sent together, and what came back."""
 
-    __slots__ = ("answers", "error", "over", "wanted")
+    __slots__ = ("answers", "counts", "error", "over", "wanted")
 
-    def __init__(self, wanted: int) -> None:
-        self.wanted = wanted
+    def __init__(self, counts: Sequence[int]) -> None:
+        self.counts = counts
+        self.wanted = sum(counts)
         self.answers: list[Any] = []
         self.error: Exception | None = None
         self.over = anyio.Event()
+
+    def parts(self) -> list[list[Any]]:
+        """The answers to each request."""
+        answers = iter(self.answers)
+        return [list(islice(answers, count)) for count in self.counts]
 
 
 class Wire:
     """Sends requests in the order of the calls, and gives each call its own answers.
 
     Args:
-        connection: A connected connection of redis-py.
-        seconds: An answer may take so long, else the connection is given up; None: any time.
-        release: Is called when the connection is closed.
+        connection: A connected connection of redis-py that `fits`; its socket is taken from it.
+        seconds: After so long without a byte the connection is given up; None: never.
 
     Attributes:
         failure: Why it can't be used any more; None: it can.
     """
 
-    def __init__(
-        self, connection: Any, seconds: float | None, release: Callable[[Any], None]
-    ) -> None:
-        self._connection = connection
+    def __init__(self, connection: Any, seconds: float | None) -> None:
         self._socket: socket.socket = connection._sock
+        connection._sock = None  # Who closes the connection must not close it under us.
         self._socket.setblocking(False)
         self._seconds = seconds
-        self._release = release
         self._parser = cast(Any, hiredis).Reader(
             protocolError=ConnectionError, replyError=_error, notEnoughData=_MORE
         )
         self._calls: deque[_Call] = deque()
         self._unsent: deque[memoryview] = deque()
+        self._received = 0
         self._stuck = anyio.Event()
         self._closed = anyio.Event()
         self.failure: Exception | None = None
@@ -76,8 +80,13 @@ class Wire:
 
     @staticmethod
     def fits(connection: Any) -> bool:
-        """Whether a connection has a socket of the operating system, as real ones have."""
-        return isinstance(getattr(connection, "_sock", None), socket.socket)
+        """Whether a connection has a socket of the operating system, as real ones have.
+
+        And speaks protocol 2: under protocol 3 there may be messages between the answers, which are
+        redis-py's to see to.
+        """
+        real = isinstance(getattr(connection, "_sock", None), socket.socket)
+        return real and getattr(connection, "protocol", None) in (2, "2")
 
     @property
     def alive(self) -> bool:
@@ -87,14 +96,21 @@ class Wire:
         anything is sent to it, so that nothing is in doubt.
         """
         if self.failure is None and not self._calls:
-            try:
-                if not socket.socket.recv(self._socket, 1, socket.MSG_PEEK):  # Past any TLS.
-                    self.fail(ConnectionError("Connection closed by server."))
-            except _WAIT_READABLE:
-                pass
-            except OSError as error:
-                self.fail(error)
+            self._has_news()
         return self.failure is None
+
+    def _has_news(self) -> bool:
+        """Whether something has come that nobody has read; notes it if the server has hung up."""
+        try:
+            news = socket.socket.recv(self._socket, 1, socket.MSG_PEEK)  # Past any TLS.
+        except _LATER:
+            return False
+        except OSError as error:
+            self.fail(error)
+            return False
+        if not news:
+            self.fail(ConnectionError("Connection closed by server."))
+        return bool(news)
 
     async def exchange(self, requests: Sequence[Request]) -> list[list[Any]]:
         """Send requests and wait for what each is answered: values, or a `ResponseError`.
@@ -102,33 +118,34 @@ class Wire:
         A caller who is cancelled leaves the connection as it is: the answers are dropped.
 
         Raises:
-            OSError: The connection broke or an answer took too long; what was sent is in doubt.
+            OSError: The connection broke or fell silent; what was sent is in doubt.
         """
         if not requests:
             return []
-        call = _Call(sum(count for _, count in requests))
+        call = _Call([count for _, count in requests])
         if self.failure is None:
             self._calls.append(call)
             self._send(requests[0][0] if len(requests) == 1 else b"".join(p for p, _ in requests))
         else:
             self._end(call)
-        with anyio.move_on_after(self._seconds):
-            await call.over.wait()
-        if not call.over.is_set():
-            self.fail(TimeoutError("Timeout reading from socket"))
+        while not call.over.is_set():
+            received = self._received
+            with anyio.move_on_after(self._seconds):
+                await call.over.wait()
+            silent = not call.over.is_set() and received == self._received
+            # What has come while this process stood still is no silence.
+            if silent and not self._has_news():
+                self.fail(TimeoutError("Timeout reading from socket"))
         if call.error is not None:
             raise call.error
-        answers = iter(call.answers)
-        parts = [list(islice(answers, count)) for _, count in requests]
-        if not all(map(ended, parts)):
-            self.fail(ConnectionError("a transaction could not be ended"))
-        return parts
+        return call.parts()
 
     async def aclose(self) -> None:
         """Close the connection; who still waits gets an error."""
         self.fail(ConnectionError("the store was closed"))
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
             await self._closed.wait()
+        self._socket.close()  # Its task may have been cancelled before it ran at all.
 
     def fail(self, error: Exception) -> None:
         """Give the connection up: nobody knows any more which answer belongs to what."""
@@ -145,7 +162,10 @@ class Wire:
     def _end(self, call: _Call) -> None:
         failure = self.failure
         # An error of each caller's own: raising adds to what it keeps.
-        call.error = type(failure)(*failure.args) if isinstance(failure, OSError) else failure
+        if isinstance(failure, OSError):
+            call.error = type(failure)(*failure.args)
+        else:
+            call.error = ConnectionError(str(failure))
         call.over.set()
 
     def _send(self, data: bytes) -> None:
@@ -153,7 +173,7 @@ class Wire:
         if not self._unsent:
             try:
                 rest = rest[self._socket.send(data) :]
-            except (*_WAIT_READABLE, ssl.SSLWantWriteError):
+            except _LATER:
                 pass
             except OSError as error:
                 self.fail(error)
@@ -164,17 +184,19 @@ class Wire:
     async def _run(self) -> None:
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._write)
-                try:
-                    await self._read()
-                except (OSError, ValueError) as error:
-                    self.fail(error)
+                tasks.start_soon(self._guarded, self._write)
+                await self._guarded(self._read)
                 tasks.cancel_scope.cancel()
         finally:
             self.fail(ConnectionError("its task was cancelled"))
-            self._connection.disconnect()
-            self._release(self._connection)
+            self._socket.close()
             self._closed.set()
+
+    async def _guarded(self, work: Any) -> None:
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001 - those who wait are told
+            self.fail(error)
 
     async def _read(self) -> None:
         parser, calls = self._parser, self._calls
@@ -184,10 +206,12 @@ class Wire:
                 await anyio.wait_readable(self._socket)
             try:
                 data = self._socket.recv(_CHUNK)
-            except _WAIT_READABLE:
+            except _LATER:
+                await checkpoint()
                 continue
             if not data:
                 raise ConnectionError("Connection closed by server.")
+            self._received += len(data)
             parser.feed(data)
             while (answer := parser.gets()) is not _MORE:
                 if not calls:
@@ -197,6 +221,8 @@ class Wire:
                 if len(call.answers) == call.wanted:
                     del calls[0]
                     call.over.set()
+                    if not all(map(ended, call.parts())):
+                        raise ConnectionError("a transaction could not be ended")
 
     async def _write(self) -> None:
         unsent = self._unsent
@@ -208,11 +234,9 @@ class Wire:
             await anyio.wait_writable(self._socket)
             try:
                 rest = unsent[0][self._socket.send(unsent[0]) :]
-            except (*_WAIT_READABLE, ssl.SSLWantWriteError):
+            except _LATER:
+                await checkpoint()
                 continue
-            except OSError as error:
-                self.fail(error)
-                return
             if rest:
                 unsent[0] = rest
             else:

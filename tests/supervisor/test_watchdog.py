@@ -1,0 +1,45 @@
+"""What takes longer than the commit timeout is noticed in time, whatever else is watched."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import anyio
+import pytest
+
+from gamegirl.actors._mailbox import Envelope
+from gamegirl.supervisor import Clock
+from gamegirl.supervisor._watchdog import Watchdog
+from gamegirl.testing import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_what_is_watched_again_is_watched_after_the_others() -> None:
+    """A message that is inherited over a release delays nobody else's error."""
+    expired: list[object] = []
+
+    def expire(_: object, item: object) -> bool:
+        expired.append(item)
+        return False
+
+    engine: Any = SimpleNamespace(settlement=SimpleNamespace(expire=expire))
+    time = 0.0
+    watchdog = Watchdog(engine, Clock(lambda: time, lambda: time), 0.4)
+    cell = cast(Any, None)
+    inherited, other = Envelope("inherited", 0.0), Envelope("other", 0.0)
+    watchdog.add(cell, inherited)
+    watchdog.add(cell, other)
+    time = 0.1
+    watchdog.add(cell, inherited)
+
+    def other_expired() -> bool:
+        nonlocal time
+        time = min(time + 0.002, 0.45)  # About as fast as the loop's own.
+        return expired == [other]
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watchdog.run)
+        await eventually(other_expired)
+        tasks.cancel_scope.cancel()
