@@ -181,8 +181,8 @@ class NeedsMore:
 
     Attributes:
         keys: What to read.
-        then: Goes on with what they hold, in this order. None: `restore` is called again, with
-            their values after those of `Behaviour.keys`.
+        then: Goes on with what they hold, in this order; it is called once at the most. None:
+            `restore` is called again, with their values after those of `Behaviour.keys`.
     """
 
     keys: Sequence[str]
