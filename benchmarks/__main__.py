@@ -24,6 +24,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("workloads", nargs="*", metavar="W1", help="only these; RESULTS.md stays")
     parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep the results of these alone, and say what is missing",
+    )
+    parser.add_argument(
         "--rounds", type=int, default=_ROUNDS, help="at least 5 for results that count"
     )
     arguments = parser.parse_args()
@@ -42,8 +47,9 @@ def main() -> int:
             for variant in workload.variants
         ]
     _report.show(contests, console)
-    if not names and arguments.rounds >= _ROUNDS:
-        _report.write(contests, arguments.rounds, monotonic() - started, _RESULTS)
+    if (arguments.keep or not names) and arguments.rounds >= _ROUNDS:
+        left_out = [one.name for one in WORKLOADS if names and one.name not in names]
+        _report.write(contests, left_out, arguments.rounds, monotonic() - started, _RESULTS)
     return 0
 
 

@@ -202,8 +202,10 @@ def show(contests: Sequence[Contest], console: Console) -> None:
         console.print(f"missing: {text}", style="yellow", highlight=False)
 
 
-def write(contests: Sequence[Contest], rounds: int, seconds: float, path: Path) -> None:
-    """Write the results into a file."""
+def write(
+    contests: Sequence[Contest], left_out: Sequence[str], rounds: int, seconds: float, path: Path
+) -> None:
+    """Write the results into a file, and which workloads were left out."""
     line: Callable[[Sequence[str]], str] = lambda cells: f"| {' | '.join(cells)} |"  # noqa: E731
     text = [
         "# Results",
@@ -226,7 +228,11 @@ def write(contests: Sequence[Contest], rounds: int, seconds: float, path: Path) 
         "",
         "## Missing",
         "",
-        *([f"- {one}" for one in missing(contests)] or ["Nobody."]),
+        *(
+            [f"- {name}: was not run this time" for name in left_out]
+            + [f"- {one}" for one in missing(contests)]
+            or ["Nobody."]
+        ),
         "",
         "## Machine",
         "",

@@ -108,6 +108,7 @@ BROKEN: list[tuple[str, Any]] = [
     (JOURNAL, {b"w": b'[1,2,1,"bbbbbbbbbbbb"]'}),
     (JOURNAL, {b"w": b'["1",2,1,"aaaaaaaaaaaa"]'}),
     (JOURNAL, {b"w": b'[1,1e999,1,"aaaaaaaaaaaa"]'}),
+    (JOURNAL, {b"w": b'[1,-1,1,"aaaaaaaaaaaa"]'}),
     (JOURNAL, {b"p:ana": b'[0,"run","Ana",1]'}),
     (JOURNAL, {b"i:ana:x": b"[true,1,2]"}),
     (JOURNAL, {b"i:ana:x": b"[1,1,2]", b"w": b'[1,2,1,"aaaaaaaaaaaa"]'}),

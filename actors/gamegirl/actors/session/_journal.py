@@ -22,6 +22,7 @@ from gamegirl.actors.session._parts import (
     kept_of,
     kept_to_bytes,
     list_of,
+    moment_of,
     seconds_of,
     text_of,
     whole_of,
@@ -191,7 +192,7 @@ def _open(state: SessionState, value: str) -> None:
     opened_at, deadline, turn, game_id = list_of(decode_json(value), _WINDOW, 4)
     if game_id != state.game_id or turn != state.turn_number + 1:
         raise fault(_WINDOW, "the window of another turn")
-    state.window = Window(seconds_of(opened_at, _WINDOW), seconds_of(deadline, _WINDOW))
+    state.window = Window(moment_of(opened_at, _WINDOW), moment_of(deadline, _WINDOW))
 
 
 def _entry(path: str, user: str, sequence: object, name: object, stamp: object) -> _Entry:

@@ -109,6 +109,14 @@ def seconds_of(plain: Any, path: str) -> float:
     return float(plain)
 
 
+def moment_of(plain: Any, path: str) -> float:
+    """The plain value, which must be a moment that timers can be set to, in epoch seconds."""
+    moment = seconds_of(plain, path)
+    if moment < 0:
+        raise fault(path, "out of range")
+    return moment
+
+
 def flag_of(plain: Any, path: str) -> bool:
     """The plain value, which must be a truth value."""
     if not isinstance(plain, bool):
@@ -294,8 +302,8 @@ def kept_of(plain: Any, channel_id: str, game_id: str, turn: int, attempt: int) 
         texts_of(fields.get("choices"), f"{path}.choices"),
         texts_of(fields.get("names"), f"{path}.names"),
         None if crown_holder is None else text_of(crown_holder, f"{path}.crown_holder"),
-        seconds_of(fields.get("opened_at"), f"{path}.opened_at"),
-        seconds_of(fields.get("closed_at"), f"{path}.closed_at"),
+        moment_of(fields.get("opened_at"), f"{path}.opened_at"),
+        moment_of(fields.get("closed_at"), f"{path}.closed_at"),
         attempt,
     )
     return KeptTurn(closed, answers)

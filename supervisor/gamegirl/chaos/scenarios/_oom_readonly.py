@@ -251,7 +251,7 @@ class _Arena:
                 "ms an error came after its time, beside the loops' lag",
                 (attempt.seconds - _COMMIT_TIMEOUT - late) * 1000,
             )
-            if attempt.seconds > _COMMIT_TIMEOUT + _MARGIN_SECONDS + late:
+            if attempt.seconds > _COMMIT_TIMEOUT + bench.limit(_MARGIN_SECONDS) + late:
                 bench.violation(
                     f"{self._name}: {attempt.op} failed only after {attempt.seconds:.2f} s "
                     f"(the loops were {late * 1000:.0f} ms late)"
