@@ -348,12 +348,8 @@ class Engine:
     ) -> PendingCommit:
         commit = backlog.commits[-1] if backlog.commits else None
         if commit is None or commit.sealed or commit.sent is not None or decision.requires:
-            commit = PendingCommit()
-            backlog.commits.append(commit)
-            self.watch.add(cell, commit)
-            commit.writes = decision.writes
-        else:
-            commit.writes = joined(commit.writes, decision.writes)
+            commit = self.new_commit(cell)
+        commit.writes = joined(commit.writes, decision.writes)
         if urgent:
             commit.urgent = True
         if decision.requires:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from gamegirl.actors._errors import InvalidInputError
-from gamegirl.codec import ID_MAX, InvalidIdError, check_id
+from gamegirl.codec import InvalidIdError, check_id
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _GAME_ID = re.compile(r"[A-Za-z0-9_-]{1,24}")
@@ -15,8 +15,6 @@ _TURN_MAX = 10**15
 
 def id_of(value: Any, what: str, channel_id: str) -> str:
     """An id: 1 to 200 characters, no control characters, no surrogates."""
-    if type(value) is str and value.isalnum() and value.isascii() and len(value) <= ID_MAX:
-        return value
     try:
         return check_id(value, what)
     except InvalidIdError as error:
@@ -35,8 +33,6 @@ def new_game_id(value: Any, channel_id: str) -> str:
 
 def name_of(value: Any, what: str, most: int, channel_id: str) -> str:
     """A name: some characters, no control characters, and not none."""
-    if type(value) is str and value.isascii() and value.isprintable() and 0 < len(value) <= most:
-        return value
     name = line_of(value, what, most, channel_id)
     if not name:
         raise InvalidInputError(f"{what} is empty (channel {channel_id!r}): give it a name")

@@ -31,9 +31,7 @@ def hash_key(channel_id: str) -> str:
 
 def journal_key(channel_id: str) -> str:
     """What happened since the last full form, a hash: the window, presses, joins."""
-    if not (channel_id.isalnum() and channel_id.isascii()):  # As most ids are: they stay.
-        channel_id = escape_id(channel_id)
-    return f"gg:session:{channel_id}:window"
+    return f"gg:session:{escape_id(channel_id)}:window"
 
 
 def turns_key(channel_id: str) -> str:

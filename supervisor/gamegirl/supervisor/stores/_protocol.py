@@ -43,10 +43,7 @@ class ActorKey:
     @property
     def member(self) -> str:
         """Its name in the due index and in the fence's key."""
-        actor_id = self.actor_id
-        if not (actor_id.isalnum() and actor_id.isascii()):  # As most ids are: they stay.
-            actor_id = escape_id(actor_id)
-        return f"{self.kind}:{actor_id}"
+        return f"{self.kind}:{escape_id(self.actor_id)}"
 
     @property
     def fence(self) -> str:
