@@ -3,6 +3,11 @@
 Redis writes each change as a command, and a script's changes as one transaction. Whoever cuts the
 file at some byte and starts the server again has a store that went back to that moment: what a
 failover to a late replica or a machine that loses its power leaves behind.
+
+A file that ends within a transaction is cut further back, to where that begins, as
+`redis-check-aof --fix` does: servers without Valkey's change 4342 ignore half a transaction when they
+load it, but leave it there, and play it together with the next one when they are started once more.
+No client can prevent that.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ import anyio
 import attrs
 
 _FENCES = b"gg:fence:session:"
+_BEGIN = b"*1\r\n$5\r\nMULTI\r\n"
 _REMEMBERED_SECONDS = 5.0
 
 
@@ -79,11 +85,11 @@ class AppendOnly:
         """Cut it back to so many bytes, be that within a command; how many are gone."""
         before = self.size
         with self.path.open("r+b") as file:
-            file.truncate(size)
+            file.truncate(_outside(file.read(size)))
         self._sizes.clear()
-        self._sizes.append((time.monotonic(), size))
+        self._sizes.append((time.monotonic(), self.size))
         self._read_on()
-        return before - size
+        return before - self.size
 
     def fences(self) -> dict[str, Fence]:
         """The channels' fences, as a server finds them that loads the file as it is."""
@@ -122,6 +128,23 @@ class AppendOnly:
                 self._read = start + end
                 self._changes += [_Change(start + end, *change) for change in waiting]
                 waiting = []
+
+
+def _outside(data: bytes) -> int:
+    """How much of what was appended can stay, so that no transaction is begun and not ended.
+
+    Of one that has to go a part of its first command stays.
+    """
+    begun = end = 0
+    inside = False
+    for after, command in _commands(data):
+        name = command[0].upper()
+        if name == b"MULTI":
+            begun, inside = end, True
+        elif name == b"EXEC":
+            inside = False
+        end = after
+    return begun + (len(data) - begun) % len(_BEGIN) if inside else len(data)
 
 
 def _commands(data: bytes) -> Iterator[tuple[int, list[bytes]]]:
