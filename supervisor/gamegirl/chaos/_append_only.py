@@ -5,9 +5,9 @@ file at some byte and starts the server again has a store that went back to that
 failover to a late replica or a machine that loses its power leaves behind.
 
 A file that ends within a transaction is cut further back, to where that begins, as
-`redis-check-aof --fix` does: servers without Valkey's change 4342 ignore half a transaction when they
-load it, but leave it there, and play it together with the next one when they are started once more.
-No client can prevent that.
+`redis-check-aof --fix` does: servers without Valkey's change 4342 ignore half a transaction when
+they load it, but leave it there, and play it together with the next one when they are started once
+more. No client can prevent that.
 """
 
 from __future__ import annotations
