@@ -132,7 +132,7 @@ def test_the_old_system_in_between(
     channel = world["c"]
     state = channel.restart()
     assert (state.game_id, state.turn_number, state.active) == ("dddddddddddd", turn, True)
-    assert not state.unrecorded()
+    assert not state.turns
     channel.compare()
     ledger.accepted[state.game_id, turn + 1] = state.pending()
     play(after, world, ledger)

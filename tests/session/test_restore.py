@@ -423,6 +423,7 @@ def test_rewriting_from_memory(before: str) -> None:
     assert {turn: kept.answers for turn, kept in stored.turns.items()} == {
         turn: kept.answers for turn, kept in memory.turns.items()
     }
+    assert (stored.recorded, stored.answered) == (memory.recorded, memory.answered)
     assert not channel.quarantined
 
 

@@ -543,6 +543,6 @@ def test_crash_in_a_rule_is_no_refusal(channel: Channel, monkeypatch: pytest.Mon
 
     channel.press("ana")
     channel.close()
-    monkeypatch.setattr(_records, "turn_field", refuse)
+    monkeypatch.setattr(_records, "recorded_field", refuse)
     with pytest.raises(RuntimeError, match="after it had changed"):
         channel.record(1)

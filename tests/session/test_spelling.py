@@ -39,6 +39,7 @@ from gamegirl.actors.session._parts import (
     kept_to_bytes,
     players_to_bytes,
     record_to_bytes,
+    recorded_to_bytes,
 )
 from gamegirl.actors.session._state import Choice, Extras, KeptTurn, Seat
 from gamegirl.actors.session._writing import full_forms, note_of_history
@@ -133,7 +134,9 @@ def test_closed_turns(turn: ClosedTurn, answers: dict[str, Any], recorded: int) 
             "closed_at": turn.closed_at,
             **plain,
         }
-    assert kept_to_bytes(KeptTurn(turn, answers, recorded)) == encode_json(plain)
+    kept = KeptTurn(turn, answers)
+    data = recorded_to_bytes(recorded, answers) if recorded else kept_to_bytes(kept)
+    assert data == encode_json(plain)
 
 
 @settings(max_examples=50)

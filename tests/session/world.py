@@ -249,9 +249,9 @@ def whole(state: SessionState) -> dict[str, Any]:
         if state.active
         else list(state.pending().items()),
         "answers": state.answers,
-        "turns": {
-            turn: (kept.turn, kept.answers, kept.recorded) for turn, kept in state.turns.items()
-        },
+        "turns": {turn: (kept.turn, kept.answers) for turn, kept in state.turns.items()},
+        "recorded": list(state.recorded.items()),
+        "answered": state.answered,
         "journal": state.journal,
         "joins": state.joins,
         "records": state.records,

@@ -36,7 +36,7 @@ def arguments_of(*writes: Any) -> list[Any]:
     arguments: list[Any] = []
     commit = Commit(ActorKey("session", "c"), "1:a:p", 1, "c1", writes)
     commit_arguments(commit, keys, arguments)
-    return arguments[10:]
+    return arguments[4:]
 
 
 class Renamed(PutText, frozen=True):

@@ -382,7 +382,7 @@ async def test_events_tell_what_was_committed(stores: Stores) -> None:
         await session.press("1", "Ana", "x")
         await session.close_window()
         await session.exit()
-        wanted = [GameBooted, WindowOpened, ChoicePressed, TurnClosed, GameExited]
+        wanted: list[type] = [GameBooted, WindowOpened, ChoicePressed, TurnClosed, GameExited]
         seen: list[type] = []
         with anyio.fail_after(5):
             async for event in events:

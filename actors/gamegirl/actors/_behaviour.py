@@ -262,6 +262,10 @@ class Behaviour(ABC, Generic[StateT]):
         """From when on some process must host the actor although nobody speaks to it."""
         return self.wake_at(state)
 
+    def alarms(self, state: StateT) -> tuple[float | None, float | None]:
+        """`wake_at` and `due_at`, asked for together after each message."""
+        return self.wake_at(state), self.due_at(state)
+
     def may_release(self, state: StateT) -> bool:
         """Whether an idle actor may leave memory (it is restored by the next message)."""
         return self.due_at(state) is None

@@ -35,8 +35,8 @@ def check_id(value: object, what: str = "id") -> str:
     """
     if not isinstance(value, str):
         raise InvalidIdError(f"{what} must be a str, not {type(value).__name__}: pass str(...)")
-    if value.isalnum() and value.isascii() and len(value) <= ID_MAX:
-        return value  # As most ids are.
+    if value.isascii() and value.encode().isalnum() and len(value) <= ID_MAX:
+        return value  # As most ids are; of bytes this is seen without the tables of Unicode.
     if not value:
         raise InvalidIdError(f"{what} is empty: it must have 1 to {ID_MAX} characters")
     if len(value) > ID_MAX:
@@ -67,7 +67,7 @@ def escape_id(value: str) -> str:
         ('a%3Ahistory', '%2A', 'Ana@home')
     """
     try:
-        if (type(value) is str and value.isalnum() and value.isascii()) or _SAFE.fullmatch(value):
+        if (type(value) is str and value.encode().isalnum()) or _SAFE.fullmatch(value):
             return value
         return quote(value, safe=_UNSAFE_BUT_QUOTE_KEEPS_IT)
     except UnicodeEncodeError as error:

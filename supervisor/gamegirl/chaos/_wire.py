@@ -10,16 +10,19 @@ from typing import Any, cast
 
 import anyio
 import attrs
+import msgspec
 
 _CHUNK = 1 << 16
 
 
 def plain(value: object) -> Any:
-    """A result as JSON has it: attrs classes become objects, everything unknown its repr."""
+    """A result as JSON has it: structs and attrs classes become objects, all else its repr."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, msgspec.Struct):
+        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
     if attrs.has(type(value)):
         fields = attrs.fields(cast(Any, type(value)))
         return {field.name: plain(getattr(value, field.name)) for field in fields}

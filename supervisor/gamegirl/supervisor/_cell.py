@@ -108,7 +108,7 @@ class Backlog(Mailbox, eq=False):
         over: The owner that the store went back to: the next claim takes over from it.
     """
 
-    commits: list[PendingCommit] = msgspec.field(default_factory=list[PendingCommit])
+    commits: list[PendingCommit] = []  # noqa: RUF012 - each has its own
     blocked: bool = False
     overdue: bool = False
     swept: bool = False

@@ -63,7 +63,7 @@ _WOKEN = Woken()
 _KIND = re.compile(r"[A-Za-z0-9_-]{1,50}")
 
 Times: TypeAlias = "tuple[float | None, float | None]"
-"""When an actor wants to be woken, and from when on it is due; epoch seconds."""
+"""When an actor wants to be woken, and from when on it is due, if either has changed."""
 
 
 class Engine:
@@ -226,7 +226,7 @@ class Engine:
             return envelope
         if (
             not (decision.writes or decision.effects or decision.requires or decision.quarantined)
-            and (times is None or (times[0] == cell.wake_at and times[1] == cell.due))
+            and times is None
             and decision.reply.__class__ is not Later
         ):
             return decision
@@ -242,7 +242,7 @@ class Engine:
             decision = cell.behaviour.handle(cell.state, envelope.message, envelope.stamp)
             if decision.__class__ is not Decision:
                 _check_decision(decision)
-            times = self.times(cell)
+            times = self.times(cell) if self.roles[cell.key.kind].timed else None
         except BaseException as error:  # noqa: BLE001 - it is reported as a crash
             self._raised(cell, envelope, error)
         else:
@@ -265,15 +265,14 @@ class Engine:
             raise
 
     def times(self, cell: Cell) -> Times | None:
-        """When the actor wants to be woken and is due; None if its kind never does.
+        """When the actor wants to be woken and is due; None if that is as it was.
 
         Raises:
             Exception: What the behaviour raises, or that it gave something else than a time.
         """
-        if not self.roles[cell.key.kind].timed:
+        wake, due = cell.behaviour.alarms(cell.state)
+        if wake == cell.wake_at and due == cell.due:
             return None
-        behaviour, state = cell.behaviour, cell.state
-        wake, due = behaviour.wake_at(state), behaviour.due_at(state)
         if (wake is None or 0 <= wake < math.inf) and (due is None or 0 <= due < math.inf):
             return wake, due
         raise ValueError(
@@ -291,15 +290,14 @@ class Engine:
         gate: PendingCommit | None = None
         urgent = True
         if decision.writes or decision.requires:
-            if backlog is None:
-                backlog = cell.busy()
             urgent = self._gated or any(type(write) is not PatchHash for write in decision.writes)
-            gate = self._join_commit(cell, backlog, decision, urgent)
+            gate = self._join_commit(cell, decision, urgent)
+            backlog = cell.backlog
         elif backlog is not None:
             commits = backlog.commits
             if commits and (self._gated or any(commit.urgent for commit in commits)):
                 gate = commits[-1]
-        if times is not None and (times[0] != cell.wake_at or times[1] != cell.due):
+        if times is not None:
             self._rearm(cell, *times)
             backlog = cell.backlog
         reply = decision.reply
@@ -316,12 +314,13 @@ class Engine:
             elif gate is None:
                 backlog.settle(envelope)
             else:
-                gate.envelopes = joined(gate.envelopes, (envelope,))
+                held = gate.envelopes
+                gate.envelopes = joined(held, (envelope,)) if held else (envelope,)
                 if not envelope.counted:
                     backlog.count(envelope)
         if decision.effects:
             if backlog is not None and backlog.commits:
-                last = backlog.commits[-1]
+                last = gate or backlog.commits[-1]
                 last.effects = joined(last.effects, decision.effects)
             else:
                 self.perform(cell, decision.effects)
@@ -343,25 +342,29 @@ class Engine:
         if not envelope.counted:
             backlog.count(envelope)
 
-    def _join_commit(
-        self, cell: Cell, backlog: Backlog, decision: Decision, urgent: bool
-    ) -> PendingCommit:
-        commit = backlog.commits[-1] if backlog.commits else None
+    def _join_commit(self, cell: Cell, decision: Decision, urgent: bool) -> PendingCommit:
+        backlog = cell.backlog
+        commit = backlog.commits[-1] if backlog is not None and backlog.commits else None
         if commit is None or commit.sealed or commit.sent is not None or decision.requires:
             commit = self.new_commit(cell)
-        commit.writes = joined(commit.writes, decision.writes)
+            commit.writes = decision.writes
+        else:
+            commit.writes = joined(commit.writes, decision.writes)
         if urgent:
             commit.urgent = True
         if decision.requires:
             commit.requires = decision.requires
             commit.sealed = True
-            backlog.blocked = True
+            cell.busy().blocked = True
         self.commits.add(cell, urgent=urgent)
         return commit
 
     def new_commit(self, cell: Cell) -> PendingCommit:
         commit = PendingCommit()
-        cell.busy().commits.append(commit)
+        backlog = cell.backlog
+        if backlog is None:
+            backlog = cell.backlog = Backlog()
+        backlog.commits.append(commit)
         self.watch.add(cell, commit)
         return commit
 
@@ -407,9 +410,10 @@ class Engine:
             decision = behaviour.handle(state, _WOKEN, now)
             if decision.__class__ is not Decision:
                 _check_decision(decision)
+            wake, due = behaviour.alarms(state)
             if (
-                behaviour.wake_at(state) is None
-                and behaviour.due_at(state) == cell.due
+                wake is None
+                and due == cell.due
                 and not (decision.writes or decision.effects)
                 and not (decision.requires or decision.quarantined)
                 and decision.reply.__class__ is not Later

@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from weakref import WeakSet
 
 import anyio
-import attrs
+import msgspec
 
 
-@attrs.frozen
-class ActorEvent:
+class ActorEvent(msgspec.Struct, frozen=True):
     """Something that happened to one actor.
 
     Attributes:
@@ -23,8 +22,7 @@ class ActorEvent:
     actor_id: str
 
 
-@attrs.frozen
-class ActorRestored(ActorEvent):
+class ActorRestored(ActorEvent, frozen=True):
     """It was claimed and is live.
 
     Attributes:
@@ -38,8 +36,7 @@ class ActorRestored(ActorEvent):
     restart: bool
 
 
-@attrs.frozen
-class ActorCrashed(ActorEvent):
+class ActorCrashed(ActorEvent, frozen=True):
     """Its handler raised; it restarts.
 
     Attributes:
@@ -53,8 +50,7 @@ class ActorCrashed(ActorEvent):
     traceback: str
 
 
-@attrs.frozen
-class ActorFailed(ActorEvent):
+class ActorFailed(ActorEvent, frozen=True):
     """It crashed too often and is stopped.
 
     Attributes:
@@ -64,13 +60,11 @@ class ActorFailed(ActorEvent):
     restarts: int
 
 
-@attrs.frozen
-class ActorReleased(ActorEvent):
+class ActorReleased(ActorEvent, frozen=True):
     """It left memory; nobody owns it."""
 
 
-@attrs.frozen
-class ActorLost(ActorEvent):
+class ActorLost(ActorEvent, frozen=True):
     """Another process owns it now; what was not committed here is refused.
 
     Attributes:
@@ -80,8 +74,7 @@ class ActorLost(ActorEvent):
     owner: str
 
 
-@attrs.frozen
-class CommitFailed(ActorEvent):
+class CommitFailed(ActorEvent, frozen=True):
     """A commit was refused or is overdue.
 
     Attributes:
@@ -91,8 +84,7 @@ class CommitFailed(ActorEvent):
     reason: str
 
 
-@attrs.frozen
-class StoreRegressed(ActorEvent):
+class StoreRegressed(ActorEvent, frozen=True):
     """The store went back in time; the actor is written anew from memory.
 
     Attributes:
@@ -104,8 +96,7 @@ class StoreRegressed(ActorEvent):
     found: int | None
 
 
-@attrs.frozen
-class ContentQuarantined(ActorEvent):
+class ContentQuarantined(ActorEvent, frozen=True):
     """Something stored could not be used; it was copied to quarantine.
 
     Attributes:
@@ -119,8 +110,7 @@ class ContentQuarantined(ActorEvent):
     entry: str
 
 
-@attrs.frozen
-class StoreLost:
+class StoreLost(msgspec.Struct, frozen=True):
     """The store can't be reached; what is unsettled is sent until it is.
 
     Attributes:
@@ -130,8 +120,7 @@ class StoreLost:
     reason: str
 
 
-@attrs.frozen
-class SweepFailed:
+class SweepFailed(msgspec.Struct, frozen=True):
     """Orphaned channels can't be looked for; told once, until it works again.
 
     Attributes:
@@ -141,13 +130,11 @@ class SweepFailed:
     reason: str
 
 
-@attrs.frozen
-class StoreBack:
+class StoreBack(msgspec.Struct, frozen=True):
     """The store answers again."""
 
 
-@attrs.frozen
-class ClockMoved:
+class ClockMoved(msgspec.Struct, frozen=True):
     """The host's wall clock was set, or the host slept; open windows were moved along.
 
     Attributes:
@@ -157,8 +144,7 @@ class ClockMoved:
     seconds: float
 
 
-@attrs.frozen
-class EventsLost:
+class EventsLost(msgspec.Struct, frozen=True):
     """This observer was too slow.
 
     Attributes:

@@ -122,7 +122,7 @@ class Lifecycle:
             ActorRestored(kind, actor_id, restored.source, claimed.previous or "", restart)
         )
         times = self._engine.times(cell)
-        if not decision.quiet or (times is not None and times != (None, cell.due)):
+        if not decision.quiet or times is not None:
             envelope = Envelope(None, self._engine.clock.now(), internal=True)
             self._engine.apply(cell, envelope, decision, times)
         self._engine.wake_waiters(cell)

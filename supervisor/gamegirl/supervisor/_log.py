@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Any, cast
 
-import attrs
-
 from gamegirl.actors import session
 from gamegirl.supervisor import _events as events
 
@@ -44,8 +42,8 @@ def log_event(event: object) -> None:
     """
     level = _LEVELS.get(type(event))
     if level is not None and _logger.isEnabledFor(level):
-        fields = attrs.fields(cast(Any, type(event)))
-        shown = ", ".join(f"{field.name}={told(getattr(event, field.name))}" for field in fields)
+        names = cast(Any, type(event)).__struct_fields__
+        shown = ", ".join(f"{name}={told(getattr(event, name))}" for name in names)
         _logger.log(level, "%s(%s)", type(event).__name__, shown)
 
 

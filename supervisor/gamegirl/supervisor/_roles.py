@@ -8,6 +8,8 @@ from gamegirl.actors import Behaviour
 from gamegirl.actors._mailbox import Envelope
 from gamegirl.supervisor._cell import Cell, PendingCommit
 
+_ALARMS = frozenset(("wake_at", "due_at", "alarms"))
+
 
 class Role:
     """A registered behaviour with its live actors.
@@ -23,7 +25,7 @@ class Role:
         self.cells: dict[str, Cell] = {}
         classes = type(behaviour).__mro__
         own = classes[: classes.index(Behaviour)]
-        self.timed = any("wake_at" in vars(cls) or "due_at" in vars(cls) for cls in own)
+        self.timed = any(not _ALARMS.isdisjoint(vars(cls)) for cls in own)
 
 
 class Claims(Protocol):

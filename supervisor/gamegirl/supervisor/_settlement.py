@@ -57,8 +57,9 @@ class Settlement:
             self._contradicted(cell, outcome.revision, outcome.owner, outcome.since)
 
     def _committed(self, cell: Cell, commit: PendingCommit) -> None:
+        engine, backlog = self._engine, cell.backlog
         assert commit.sent is not None
-        engine, backlog = self._engine, cell.busy()
+        assert backlog is not None
         del backlog.commits[0]
         commit.settled = True
         engine.watch.remove(commit)
@@ -78,7 +79,7 @@ class Settlement:
         if cell.status is Status.LIVE:
             if backlog.queue:
                 engine.proceed(cell)
-            else:
+            elif not (backlog.unsettled or backlog.commits):
                 cell.rest()
         elif cell.status is Status.RECOVERING and not backlog.commits:
             engine.claims.request(cell, engine.life.backoff(cell))

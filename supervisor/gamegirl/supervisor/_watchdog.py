@@ -40,7 +40,8 @@ class Watchdog:
         elif now - self._looked > 2 * self._look_seconds:
             self._look(now)
         item.deadline = now - self._stood_still + self._timeout_seconds
-        self._items.pop(item, None)  # At the end, also if it was there before.
+        if item in self._items:
+            del self._items[item]  # At the end, also if it was there before.
         self._items[item] = cell
 
     def remove(self, commit: PendingCommit) -> None:

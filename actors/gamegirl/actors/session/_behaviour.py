@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from gamegirl.actors._behaviour import Behaviour, Decision, NeedsMore, Restored, Stored, Woken
 from gamegirl.actors._errors import InvalidInputError, SessionQuarantinedError
@@ -106,7 +106,7 @@ class SessionBehaviour(Behaviour[SessionState]):
         refusal: GameGirlError | None = None
         delay = 0.0
         try:
-            rule = _RULES.get(cast("type[object]", type(message)))
+            rule = _RULES.get(type(message))
             if rule is not None:
                 reply = rule(changes, message)
             elif isinstance(message, messages.TurnFailed):
@@ -137,9 +137,17 @@ class SessionBehaviour(Behaviour[SessionState]):
         if window is not None:
             return math.nextafter(window.deadline, math.inf)
         if state.active:
-            for kept in state.unrecorded():
+            for kept in state.turns.values():
                 return kept.turn.closed_at
         return None
+
+    def alarms(self, state: SessionState) -> tuple[float | None, float | None]:
+        """With an open window both are the same."""
+        window = state.window
+        if window is None:
+            return None, self.due_at(state)
+        moment = math.nextafter(window.deadline, math.inf)
+        return moment, moment
 
     def passes_capacity(self, message: Any) -> bool:
         """Closing a window relieves a full mailbox."""
@@ -147,9 +155,7 @@ class SessionBehaviour(Behaviour[SessionState]):
 
     def sender(self, message: Any) -> str | None:
         """The player who presses or joins."""
-        if isinstance(message, (messages.Press, messages.Join)):
-            return message.user_id
-        return None
+        return message.user_id if type(message) in _PLAYERS else None
 
     def repeats(self, state: SessionState, message: Any) -> bool:
         """Whether it is a press that was answered before."""
@@ -195,7 +201,9 @@ def _active(changes: Changes, message: messages.ReadActive) -> bool:
     return changes.state.active
 
 
-_RULES: dict[type, Callable[[Changes, Any], Any]] = {
+_PLAYERS = frozenset[Any]((messages.Press, messages.Join))
+
+_RULES: dict[Any, Callable[[Changes, Any], Any]] = {
     messages.Boot: games.boot,
     messages.Exit: games.exit_game,
     messages.Swap: games.swap,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from gamegirl.actors._behaviour import Decision, Effect, Emit, Quarantined
 from gamegirl.actors._errors import GameActiveError
 from gamegirl.actors._writes import Drop, PatchHash, Require, Value, Write
@@ -16,53 +18,37 @@ from gamegirl.actors.session._writing import full_forms
 from gamegirl.codec import GameGirlError
 
 
-class Changes:
+class Changes(msgspec.Struct, eq=False):
     """Writes, conditions and effects of one message, in order.
 
-    The full forms are made once, at the end, however many rules asked for them; so is the patch of
-    the closed turns.
-
-    `relisted` says whether the listing's entry is written also if it is what was written last.
-
-    `closed` is the turn whose window was overdue when the message came.
+    Attributes:
+        forms: The full forms are written at the end, once, however many rules asked for them.
+        relisted: The listing's entry is written also if it is what was written last.
+        turns: Closed turns to write, in one patch.
+        turns_gone: Closed turns to remove.
+        closed: The turn whose window was overdue when the message came.
     """
 
-    __slots__ = (
-        "closed",
-        "effects",
-        "forms",
-        "now",
-        "quarantined",
-        "relisted",
-        "requires",
-        "rules",
-        "state",
-        "turns",
-        "turns_gone",
-        "writes",
-    )
-
-    def __init__(self, state: SessionState, rules: SessionRules, now: float) -> None:
-        self.state = state
-        self.rules = rules
-        self.now = now
-        self.writes: list[Write] = []
-        self.requires: Sequence[Require] = ()
-        self.effects: list[Effect] = []
-        self.quarantined: Sequence[Quarantined] = ()
-        self.closed: ClosedTurn | None = None
-        self.forms = False
-        self.relisted = True
-        self.turns: dict[str, Value] = {}
-        self.turns_gone: Sequence[str] = ()
+    state: SessionState
+    rules: SessionRules
+    now: float
+    writes: list[Write] = []
+    requires: Sequence[Require] = ()
+    effects: list[Effect] = []
+    quarantined: Sequence[Quarantined] = ()
+    closed: ClosedTurn | None = None
+    forms: bool = False
+    relisted: bool = True
+    turns: dict[str, Value] = {}
+    turns_gone: Sequence[str] = ()
 
     def write(self, *writes: Write) -> None:
         """Put writes after those that are there."""
         self.writes += writes
 
-    def journal(self, *fields: tuple[str, Value]) -> None:
+    def journal(self, fields: dict[str, Value]) -> None:
         """Put fields into the journal."""
-        self.writes.append(PatchHash(journal_key(self.state.channel_id), dict(fields)))
+        self.writes.append(PatchHash(journal_key(self.state.channel_id), fields))
 
     def clear_journal(self) -> None:
         """Empty the journal, if there is anything in it."""

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 import attrs
+import msgspec
 
 from gamegirl.actors._errors import InvalidInputError
 from gamegirl.actors.session._rules import SessionRules
@@ -51,6 +52,10 @@ class FrozenMapping(Mapping[str, T]):
 
     def __repr__(self) -> str:
         return repr(self._items)
+
+    def items_as_dict(self) -> dict[str, T]:
+        """The dict that it keeps, for whoever only reads it: encoders know no other mapping."""
+        return self._items
 
     def keys(self) -> KeysView[str]:
         """The keys, in order."""
@@ -241,8 +246,7 @@ class Session:
     closed_turns: tuple[ClosedTurn, ...]
 
 
-@attrs.frozen
-class Pressed:
+class Pressed(msgspec.Struct, frozen=True, gc=False):
     """A press that was accepted.
 
     Attributes:

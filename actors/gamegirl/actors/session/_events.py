@@ -2,94 +2,82 @@
 
 from __future__ import annotations
 
-import attrs
+import msgspec
 
 
-@attrs.frozen
-class GameEvent:
+class GameEvent(msgspec.Struct, frozen=True, gc=False):
     """Something happened in a channel's game."""
 
     channel_id: str
     game_id: str
 
 
-@attrs.frozen
-class GameBooted(GameEvent):
+class GameBooted(GameEvent, frozen=True, gc=False):
     """An empty game was started."""
 
     game_name: str
 
 
-@attrs.frozen
-class GameLoaded(GameEvent):
+class GameLoaded(GameEvent, frozen=True, gc=False):
     """A save came into the channel."""
 
     game_name: str
     turn_number: int
 
 
-@attrs.frozen
-class GameExited(GameEvent):
+class GameExited(GameEvent, frozen=True, gc=False):
     """The game was saved and left the channel."""
 
     game_name: str
     turn_number: int
 
 
-@attrs.frozen
-class GameSwapped(GameEvent):
+class GameSwapped(GameEvent, frozen=True, gc=False):
     """Another game took the channel: `game_id` came, `ejected_id` left (None: nothing ran)."""
 
     ejected_id: str | None
 
 
-@attrs.frozen
-class GameWiped(GameEvent):
+class GameWiped(GameEvent, frozen=True, gc=False):
     """Everything that the channel stored was deleted."""
 
 
-@attrs.frozen
-class PlayerJoined(GameEvent):
+class PlayerJoined(GameEvent, frozen=True, gc=False):
     """Somebody new is on the roster."""
 
     user_id: str
     user_name: str
 
 
-@attrs.frozen
-class ChoicePressed(GameEvent):
+class ChoicePressed(GameEvent, frozen=True, gc=False):
     """A press was accepted."""
 
     user_id: str
     turn: int
 
 
-@attrs.frozen
-class WindowOpened(GameEvent):
+class WindowOpened(GameEvent, frozen=True, gc=False):
     """The first press of a turn came."""
 
     turn: int
     deadline: float
 
 
-@attrs.frozen
-class TurnClosed(GameEvent):
+class TurnClosed(GameEvent, frozen=True, gc=False):
     """A window closed."""
 
     turn: int
     choices: int
 
 
-@attrs.frozen
-class TurnRecorded(GameEvent):
+class TurnRecorded(GameEvent, frozen=True, gc=False):
     """A turn (or, if `narration`, an interlude) is in the history."""
 
     turn: int
     narration: bool
 
 
-@attrs.frozen
-class TurnAttemptFailed(GameEvent):
+class TurnAttemptFailed(GameEvent, frozen=True, gc=False):
     """`on_turn` failed and is tried again."""
 
     turn: int
@@ -97,8 +85,7 @@ class TurnAttemptFailed(GameEvent):
     reason: str
 
 
-@attrs.frozen
-class TurnGivenUp(GameEvent):
+class TurnGivenUp(GameEvent, frozen=True, gc=False):
     """`on_turn` failed too often: the turn's record has no narrative."""
 
     turn: int
@@ -106,22 +93,19 @@ class TurnGivenUp(GameEvent):
     reason: str
 
 
-@attrs.frozen
-class CrownMoved(GameEvent):
+class CrownMoved(GameEvent, frozen=True, gc=False):
     """Another player, or nobody, holds the crown."""
 
     user_id: str | None
 
 
-@attrs.frozen
-class TitleScreenSet(GameEvent):
+class TitleScreenSet(GameEvent, frozen=True, gc=False):
     """The game has another title screen."""
 
     url: str
 
 
-@attrs.frozen
-class RecordUnreadable(GameEvent):
+class RecordUnreadable(GameEvent, frozen=True, gc=False):
     """A history entry could not be read when it was asked for, and was left out."""
 
     position: int

@@ -83,11 +83,11 @@ def exit_game(changes: Changes, message: Exit) -> Ejected:
     state = changes.state
     require_active(state)
     ejected = _eject(changes, message.nonce)
-    if state.turns:
+    if state.turns or state.recorded:
         changes.write(Drop(turns_key(state.channel_id)))
     changes.turns.clear()
     changes.turns_gone = ()
-    state.turns = {}
+    state.turns, state.recorded, state.answered = {}, {}, {}
     changes.full()
     changes.effect(WakeWaiters())
     return ejected
@@ -235,7 +235,7 @@ def _clear_channel(changes: Changes) -> None:
     state = changes.state
     if state.records:
         changes.write(Drop(history_key(state.channel_id)))
-    if state.turns or changes.turns:
+    if state.turns or state.recorded or changes.turns:
         changes.write(Drop(turns_key(state.channel_id)))
     changes.turns.clear()
     changes.turns_gone = ()

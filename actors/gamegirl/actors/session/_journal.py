@@ -23,6 +23,7 @@ from gamegirl.actors.session._parts import (
     kept_to_bytes,
     list_of,
     moment_of,
+    recorded_to_bytes,
     seconds_of,
     text_of,
     whole_of,
@@ -44,25 +45,25 @@ def window_field(state: SessionState, window: Window) -> tuple[str, bytes]:
 
 def press_field(seat: Seat, choice: Choice) -> tuple[str, bytes]:
     """A player's latest choice, at the place of their first."""
-    entry = _encoded(choice.sequence, choice.text, seat.user_name, stamp=seat.last_active)
+    stamp = seat.last_active
+    entry = _encoded((choice.sequence, choice.text, seat.user_name, stamp), stamp)
     return f"p:{escape_id(seat.user_id)}", entry
 
 
-def _encoded(*entry: int | str | float, stamp: float) -> bytes:
-    """A journal entry as JSON; raises `CodecError` if it can't be one."""
+def _encoded(entry: tuple[int | str | float, ...], stamp: float) -> bytes:
+    """A journal entry with its stamp as JSON; raises `CodecError` if it can't be one."""
     if stamp - stamp != 0:
         raise fault("", "not a finite number")  # The encoder would write null.
     try:
-        return _ENCODER.encode((*entry, stamp))
+        return _ENCODER.encode(entry)
     except UnicodeEncodeError as error:
         raise fault("", "half of a surrogate pair") from error
 
 
 def join_field(seat: Seat, sequence: int) -> tuple[str, bytes]:
     """A player's joining or coming back."""
-    return f"j:{escape_id(seat.user_id)}", _encoded(
-        sequence, seat.user_name, stamp=seat.last_active
-    )
+    stamp = seat.last_active
+    return f"j:{escape_id(seat.user_id)}", _encoded((sequence, seat.user_name, stamp), stamp)
 
 
 def answer_field(user_id: str, press_id: str, answer: Pressed) -> tuple[str, bytes]:
@@ -105,6 +106,11 @@ def turn_field(kept: KeptTurn) -> tuple[str, bytes]:
     return str(kept.turn.turn), kept_to_bytes(kept)
 
 
+def recorded_field(state: SessionState, turn: int) -> tuple[str, bytes]:
+    """A closed turn that is recorded."""
+    return str(turn), recorded_to_bytes(state.recorded[turn], state.answered.get(turn))
+
+
 def attempt_field(turn: int) -> str:
     """Where it is counted how often a turn was handed out."""
     return f"a:{turn}"
@@ -112,18 +118,18 @@ def attempt_field(turn: int) -> str:
 
 def whole_turns(state: SessionState) -> list[Write]:
     """All closed turns, for a key that holds none."""
-    if not state.turns:
+    if not (state.turns or state.recorded):
         return []
     return [PatchHash(turns_key(state.channel_id), dict(turns_fields(state)))]
 
 
 def turns_fields(state: SessionState) -> dict[str, Value]:
     """All closed turns, as fields."""
-    fields: dict[str, Value] = {}
+    fields: dict[str, Value] = dict([recorded_field(state, turn) for turn in state.recorded])
     for turn, kept in state.turns.items():
         name, value = turn_field(kept)
         fields[name] = value
-        if not kept.recorded and kept.turn.attempt:
+        if kept.turn.attempt:
             fields[attempt_field(turn)] = str(kept.turn.attempt)
     return fields
 
@@ -131,20 +137,29 @@ def turns_fields(state: SessionState) -> dict[str, Value]:
 def apply_turns(state: SessionState, fields: Mapping[str, str]) -> None:
     """Put stored closed turns into the state."""
     numbers = [int(name) for name in fields if name.isdecimal() and name.isascii()]
+    places: list[tuple[int, int]] = []
     for turn in sorted(numbers):
         if str(turn) not in fields:
             raise fault(f"turns.{turn}", "its number is written in another way")
         attempt = fields.get(attempt_field(turn), "0")
         if not attempt.isdecimal():
             raise fault(f"turns.{attempt_field(turn)}", "expected a whole number")
-        state.turns[turn] = kept_of(
+        kept = kept_of(
             decode_json(fields[str(turn)]), state.channel_id, state.game_id, turn, int(attempt)
         )
+        if isinstance(kept, KeptTurn):
+            state.turns[turn] = kept
+        else:
+            place, answers = kept
+            places.append((place, turn))
+            if answers:
+                state.answered[turn] = answers
+    state.recorded = {turn: place for place, turn in sorted(places)}
     if len(numbers) == len(fields):
         return
     for name in fields:
         number = name.removeprefix("a:")
-        if not (number.isdecimal() and int(number) in state.turns):
+        if not (number.isdecimal() and int(number) in numbers):
             raise fault(f"turns.{name!a}", "unknown field")
 
 

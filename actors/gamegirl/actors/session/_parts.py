@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from json.encoder import encode_basestring as quoted
+from operator import attrgetter
 from typing import Any
 
 import attrs
 import msgspec
 
-from gamegirl.actors.session._data import ClosedTurn, Player, Pressed, TurnRecord
-from gamegirl.actors.session._state import Answers, KeptTurn, Seat, recorded_turn
+from gamegirl.actors.session._data import ClosedTurn, FrozenMapping, Player, Pressed, TurnRecord
+from gamegirl.actors.session._state import Answers, KeptTurn, Seat
 from gamegirl.codec import CodecError, Fault, JsonCodec, decode_json, encode_json
 
 NUMBER_MAX = 10**15
@@ -26,7 +27,9 @@ NUMBER_MAX = 10**15
 SECONDS_MAX = 1e15
 """No moment, in epoch seconds, is further away; a stored one that is, or is NaN, is a fault."""
 
-_number = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder().encode
+_last_active = attrgetter("last_active")
+_SEATS = {Seat}
 _PLAYER = JsonCodec(Player)
 _RECORD = JsonCodec(TurnRecord)
 PLAYER_FIELDS = frozenset(field.name for field in attrs.fields(Player))
@@ -148,15 +151,20 @@ def flag_to_json(flag: bool) -> str:
 def seconds_to_json(seconds: float) -> str:
     """A moment in JSON; raises `CodecError` if it is none."""
     if 1e-3 < seconds < 1e15:
-        return _number(seconds).decode()  # As `repr` has it, in a quarter of the time.
+        return _encode(seconds).decode()  # As `repr` has it, in a quarter of the time.
     if seconds - seconds != 0:
         raise fault("", "not a finite number")
     return repr(seconds)
 
 
 def texts_to_json(texts: Mapping[str, str]) -> str:
-    """An object of texts in JSON."""
-    return f"{{{','.join([f'{quoted(key)}:{quoted(text)}' for key, text in texts.items()])}}}"
+    """An object of texts in JSON; raises `CodecError` if half a surrogate pair is in it."""
+    try:
+        return _encode(
+            texts.items_as_dict() if isinstance(texts, FrozenMapping) else texts
+        ).decode()
+    except UnicodeEncodeError as error:
+        raise fault("", "half of a surrogate pair") from error
 
 
 def fields_to_json(fields: Mapping[str, Any] | None) -> str:
@@ -168,6 +176,11 @@ def players_to_bytes(
     players: Mapping[str, Player | Seat], extras: Mapping[str, Mapping[str, Any]] | None = None
 ) -> bytes:
     """All players by user id, in JSON, each with the unknown fields of theirs."""
+    if not extras and _alike(players):
+        try:
+            return _encode(players)
+        except UnicodeEncodeError as error:
+            raise fault("", "half of a surrogate pair") from error
     texts: list[str] = []
     for user_id, player in players.items():
         texts.append(
@@ -180,6 +193,15 @@ def players_to_bytes(
             f"{fields_to_json(extras.get(user_id)) if extras else ''}}}"
         )
     return utf8(f"{{{','.join(texts)}}}")
+
+
+def _alike(players: Mapping[str, Player | Seat]) -> bool:
+    """Whether the encoder spells all that is said of them as we do: seats, and usual moments."""
+    if set(map(type, players.values())) != _SEATS:
+        return False
+    stamps: list[float] = list(map(_last_active, players.values()))
+    total = sum(stamps)  # One that is no number makes this none.
+    return min(stamps) > 1e-3 and max(stamps) < 1e15 and total == total
 
 
 def player_of(user_id: str, plain: Any, path: str, now: float) -> tuple[Player, dict[str, Any]]:
@@ -269,31 +291,38 @@ def answers_of(plain: Any, path: str, game_id: str, turn: int) -> Answers:
     return answers
 
 
+def _answers_to_json(answers: Answers | None) -> str:
+    return encode_json(answers_to_plain(answers)).decode() if answers else "[]"
+
+
+def recorded_to_bytes(place: int, answers: Answers | None) -> bytes:
+    """A turn that is recorded: its place in that order, and what its presses were answered."""
+    return f'{{"recorded":{place},"answers":{_answers_to_json(answers)}}}'.encode()
+
+
 def kept_to_bytes(kept: KeptTurn) -> bytes:
-    """A closed turn; once it is recorded, only what its presses were answered."""
-    answers = "[]"
-    if kept.answers:
-        answers = encode_json(answers_to_plain(kept.answers)).decode()
-    if kept.recorded:
-        return f'{{"recorded":{kept.recorded},"answers":{answers}}}'.encode()
+    """A closed turn."""
     turn = kept.turn
     crown_holder = "null" if turn.crown_holder is None else quoted(turn.crown_holder)
     return utf8(
         f'{{"choices":{texts_to_json(turn.choices)},"names":{texts_to_json(turn.names)}'
         f',"crown_holder":{crown_holder}'
         f',"opened_at":{seconds_to_json(turn.opened_at)}'
-        f',"closed_at":{seconds_to_json(turn.closed_at)},"answers":{answers}}}'
+        f',"closed_at":{seconds_to_json(turn.closed_at)}'
+        f',"answers":{_answers_to_json(kept.answers)}}}'
     )
 
 
-def kept_of(plain: Any, channel_id: str, game_id: str, turn: int, attempt: int) -> KeptTurn:
-    """A closed turn, read."""
+def kept_of(
+    plain: Any, channel_id: str, game_id: str, turn: int, attempt: int
+) -> KeptTurn | tuple[int, Answers]:
+    """A closed turn, read; or the place and the answers of one that is recorded."""
     path = f"turns.{turn}"
     fields = mapping_of(plain, path)
     answers = answers_of(fields.get("answers"), f"{path}.answers", game_id, turn)
     recorded = whole_of(fields.get("recorded", 0), f"{path}.recorded")
     if recorded:
-        return KeptTurn(recorded_turn(channel_id, game_id, turn), answers, recorded)
+        return recorded, answers
     crown_holder = fields.get("crown_holder")
     closed = ClosedTurn(
         channel_id,

@@ -27,7 +27,7 @@ from gamegirl.actors.session._events import (
 )
 from gamegirl.actors.session._journal import (
     attempt_field,
-    turn_field,
+    recorded_field,
 )
 from gamegirl.actors.session._keys import history_key
 from gamegirl.actors.session._messages import (
@@ -44,7 +44,7 @@ from gamegirl.actors.session._parts import (
     record_of,
     record_to_bytes,
 )
-from gamegirl.actors.session._state import KeptTurn, recorded_turn
+from gamegirl.actors.session._state import KeptTurn
 from gamegirl.actors.session._turns import require_active
 from gamegirl.codec import CodecError, GameGirlError
 
@@ -69,7 +69,7 @@ def record(changes: Changes, message: Record) -> TurnRecord:
             f"game {state.game_id}"
         )
     kept = state.turns.get(turn)
-    if kept is not None and not kept.recorded:
+    if kept is not None:
         return _record(changes, kept, message.narrative)
     for stored in _records(changes):
         if stored.record.turn == turn and stored.game_id == state.game_id and not stored.narration:
@@ -109,10 +109,9 @@ def hand_out(changes: Changes, delay: float = 0.0) -> None:
     state = changes.state
     if not state.active or state.performing is not None:
         return
-    waiting = state.unrecorded()
-    if not waiting or waiting[0].turn.turn == state.awaited:
+    kept = next(iter(state.turns.values()), None)
+    if kept is None or kept.turn.turn == state.awaited:
         return
-    kept = waiting[0]
     kept.turn = attrs.evolve(kept.turn, attempt=kept.turn.attempt + 1)
     state.performing = kept.turn.turn
     changes.turns[attempt_field(kept.turn.turn)] = str(kept.turn.attempt)
@@ -158,17 +157,20 @@ def _record(changes: Changes, kept: KeptTurn, narrative: str) -> TurnRecord:
     state, turn = changes.state, kept.turn
     entry = TurnRecord(turn.turn, turn.choices, narrative[: changes.rules.summary_max], changes.now)
     _append(changes, entry, narration=False)
-    done = [other for other in state.turns.values() if other.recorded]
-    done.sort(key=lambda other: other.recorded)
-    kept.recorded = done[-1].recorded + 1 if done else 1
-    kept.turn = recorded_turn(state.channel_id, state.game_id, turn.turn)
-    name, value = turn_field(kept)
+    recorded, number = state.recorded, turn.turn
+    del state.turns[number]
+    recorded[number] = max(recorded.values(), default=0) + 1
+    if kept.answers:
+        state.answered[number] = kept.answers
+    name, value = recorded_field(state, number)
     changes.turns[name] = value
-    changes.turns.pop(attempt_field(turn.turn), None)
-    gone = [attempt_field(turn.turn)] if turn.attempt else []
-    for other in done[: len(done) + 1 - _ANSWERED_TURNS]:
-        del state.turns[other.turn.turn]
-        gone.append(str(other.turn.turn))
+    changes.turns.pop(attempt_field(number), None)
+    gone = [attempt_field(number)] if turn.attempt else []
+    while len(recorded) > _ANSWERED_TURNS:
+        oldest = next(iter(recorded))
+        del recorded[oldest]
+        state.answered.pop(oldest, None)
+        gone.append(str(oldest))
     changes.turns_gone = (*changes.turns_gone, *gone)
     if state.awaited == turn.turn:
         state.awaited = None
@@ -214,10 +216,10 @@ def _in_hand(changes: Changes, message: TurnNarrated | TurnFailed) -> KeptTurn |
         return None
     kept = state.turns.get(token.turn)
     if kept is None or kept.turn.attempt != message.attempt:
-        state.performing = None if kept is None or kept.recorded else state.performing
+        state.performing = None if kept is None else state.performing
         return None
     state.performing = None
-    return None if kept.recorded else kept
+    return kept
 
 
 def _give_up(changes: Changes, kept: KeptTurn, attempt: int, reason: str) -> None:

@@ -183,7 +183,8 @@ def _taken_over(
         if reading.ours:
             writes += [Drop(journal_key(state.channel_id)), Drop(turns_key(state.channel_id))]
         state.window = None
-        state.choices, state.answers, state.turns, state.joins = {}, {}, {}, {}
+        state.choices, state.answers, state.joins = {}, {}, {}
+        state.turns, state.recorded, state.answered = {}, {}, {}
         state.choices_bytes = 0
         state.active = False
         state.saved = holder or ""

@@ -84,7 +84,7 @@ def save(state: SessionState, holder: str) -> Write:
     }
     if state.extras and state.extras.hash:
         fields["hash_extras"] = encode_json(state.extras.hash)
-    if state.turns:
+    if state.turns or state.recorded:
         turns = {
             name: value if isinstance(value, str) else value.decode()
             for name, value in turns_fields(state).items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 import attrs
@@ -35,9 +35,6 @@ def tally_of(records: Iterable[bytes]) -> int:
         digest = hashlib.blake2b(record, digest_size=_TALLY_BYTES).digest()
         total += int.from_bytes(digest, "big")
     return total % (1 << 8 * _TALLY_BYTES)
-
-
-_NOTHING: Mapping[str, str] = FrozenMapping({})
 
 
 class Seat(msgspec.Struct, gc=False):
@@ -92,26 +89,18 @@ class Choice(msgspec.Struct, gc=False):
     text: str
 
 
-@attrs.define(eq=False)
-class KeptTurn:
-    """A closed turn that is still known.
+class KeptTurn(msgspec.Struct, eq=False):
+    """A closed turn that waits for its narrative.
 
     Attributes:
-        turn: The turn; its choices are gone once it is recorded.
+        turn: The turn.
         answers: What its presses were answered, for repetitions.
-        recorded: 0 until it is recorded, then its place in the order of recording.
         failures: How often `on_turn` has failed with it in this process.
     """
 
     turn: ClosedTurn
     answers: Answers
-    recorded: int = 0
     failures: int = 0
-
-
-def recorded_turn(channel_id: str, game_id: str, turn: int) -> ClosedTurn:
-    """What is left of a turn once its choices are in the history."""
-    return ClosedTurn(channel_id, game_id, turn, _NOTHING, _NOTHING, None, 0.0, 0.0)
 
 
 @attrs.define(eq=False)
@@ -138,8 +127,7 @@ class Forms:
     digests: dict[str, str]
 
 
-@attrs.define(eq=False)
-class SessionState:
+class SessionState(msgspec.Struct, eq=False):
     """A channel's game, live or what was played last. A press changes a few fields of it.
 
     Attributes:
@@ -148,8 +136,9 @@ class SessionState:
         joins: User id to the sequence number of their join in the journal.
         choices_bytes: What the choices will take in a record, in bytes, or a little more.
         choices_exact: It is not more.
-        turns: Turn number to closed turn: the unrecorded ones and the last recorded. After a
-            restore they are made, if all are recorded, of their places in the order of recording.
+        turns: Turn number to closed turn, oldest first: those that aren't recorded.
+        recorded: Turn number to place, in the order of recording: the last ones.
+        answered: Turn number to what the presses of such a turn were answered, if anything was.
         records: The history's entries as stored, oldest first.
         tally: Theirs, once it was asked for.
         forms: The full forms, while a closed turn waits for its record.
@@ -166,16 +155,18 @@ class SessionState:
     turn_number: int = 0
     title_screen_url: str = ""
     crown_holder: str | None = None
-    players: dict[str, Seat] = attrs.field(factory=dict[str, Seat])
+    players: dict[str, Seat] = {}
     window: Window | None = None
-    choices: dict[str, Choice] = attrs.field(factory=dict[str, Choice])
+    choices: dict[str, Choice] = {}
     choices_bytes: int = 0
     choices_exact: bool = True
-    answers: Answers = attrs.field(factory=Answers)
+    answers: Answers = {}
     journal: int = 0
-    joins: dict[str, int] = attrs.field(factory=dict[str, int])
-    _turns: dict[int, KeptTurn] | None = attrs.field(factory=dict[int, KeptTurn], alias="turns")
-    records: list[bytes] = attrs.field(factory=list[bytes])
+    joins: dict[str, int] = {}
+    turns: dict[int, KeptTurn] = {}
+    recorded: dict[int, int] = {}
+    answered: dict[int, Answers] = {}
+    records: list[bytes] = []
     tally: int | None = None
     forms: Forms | None = None
     extras: Extras | None = None
@@ -183,35 +174,11 @@ class SessionState:
     performing: int | None = None
     awaited: int | None = None
     quarantine: str = ""
-    recorded: Mapping[int, int] | None = None
-
-    @property
-    def turns(self) -> dict[int, KeptTurn]:
-        """Turn number to closed turn, oldest first."""
-        turns = self._turns
-        if turns is None:
-            turns = self._turns = {
-                turn: KeptTurn(recorded_turn(self.channel_id, self.game_id, turn), {}, place)
-                for turn, place in sorted((self.recorded or {}).items())
-            }
-            self.recorded = None
-        return turns
-
-    @turns.setter
-    def turns(self, turns: dict[int, KeptTurn]) -> None:
-        self._turns = turns
-        self.recorded = None
 
     def become(self, other: SessionState) -> None:
         """Take over all of another state, which must not be used any more."""
         for field in _FIELDS:
             setattr(self, field, getattr(other, field))
-
-    def unrecorded(self) -> list[KeptTurn]:
-        """The closed turns that wait for their narrative, oldest first."""
-        if self._turns is None:
-            return []
-        return [kept for kept in self._turns.values() if not kept.recorded]
 
     def pending(self) -> dict[str, str]:
         """User id to choice, in the order of first presses."""
@@ -235,8 +202,9 @@ class SessionState:
         """What this press was answered before, if it is remembered."""
         found = self.answers.get(user_id, {}).get(press_id)
         if found is None:
-            for kept in self.turns.values():
-                found = kept.answers.get(user_id, {}).get(press_id)
+            before = [kept.answers for kept in self.turns.values()]
+            for answers in (*before, *self.answered.values()):
+                found = answers.get(user_id, {}).get(press_id)
                 if found is not None:
                     break
         return found
@@ -254,8 +222,8 @@ class SessionState:
             players=FrozenMapping({user: seat.player() for user, seat in self.players.items()}),
             pending_choices=self.pending(),
             window=self.window,
-            closed_turns=tuple(kept.turn for kept in self.unrecorded()),
+            closed_turns=tuple(kept.turn for kept in self.turns.values()),
         )
 
 
-_FIELDS = tuple(field.name for field in attrs.fields(SessionState))
+_FIELDS = SessionState.__struct_fields__

@@ -91,7 +91,6 @@ def trusted_state(
             form.title_screen_url,
             form.crown_holder or None,
             form.players,
-            turns=None,
             records=records[-rules.history_max :],
         )
         _take_turns(state, turns or {})
@@ -110,8 +109,7 @@ def _take_turns(state: SessionState, turns: Any) -> None:
     for name, value in turns.items():
         one = _decode_recorded(value) if name.isdigit() and name[:1] != b"0" else None
         if one is None or one.answers or not 0 < one.recorded < NUMBER_MAX:
-            state.turns = {}
             apply_turns(state, as_fields(turns, ""))
             return
-        recorded[int(name)] = one.recorded
-    state.recorded = recorded
+        recorded[one.recorded] = int(name)
+    state.recorded = {recorded[place]: place for place in sorted(recorded)}

@@ -22,6 +22,7 @@ from gamegirl.actors._errors import (
     TurnBacklogError,
     UnknownTurnError,
 )
+from gamegirl.actors._writes import Value
 from gamegirl.actors.session._changes import Changes
 from gamegirl.actors.session._data import (
     ClosedTurn,
@@ -74,7 +75,8 @@ def join(changes: Changes, message: Join) -> Player:
     sequence = state.joins.get(message.user_id)
     if sequence is None:
         sequence = state.joins[message.user_id] = _next_sequence(state)
-    changes.journal(join_field(seat, sequence))
+    name, entry = join_field(seat, sequence)
+    changes.journal({name: entry})
     return seat.player()
 
 
@@ -91,7 +93,7 @@ def press(changes: Changes, message: Press) -> Pressed:
     if message.turn is not None or message.game_id is not None:
         _require_turn(state, message, turn)
     window = state.window
-    if window is None and len(state.unrecorded()) >= rules.closed_turns_max:
+    if window is None and len(state.turns) >= rules.closed_turns_max:
         raise TurnBacklogError(
             f"{rules.closed_turns_max} closed turns of channel {state.channel_id!r} wait for "
             "their narrative: record them before the next window opens"
@@ -117,18 +119,21 @@ def press(changes: Changes, message: Press) -> Pressed:
     else:
         choice.text = text
     state.choices_bytes = size
-    fields = [press_field(seat, choice)]
+    name, entry = press_field(seat, choice)
+    fields: dict[str, Value] = {name: entry}
     opened = window is None
     if window is None:
         window = state.window = Window(now, now + rules.window_seconds)
-        fields.append(window_field(state, window))
+        name, entry = window_field(state, window)
+        fields[name] = entry
         changes.emit(WindowOpened(state.channel_id, state.game_id, turn, window.deadline))
     deadline = window.deadline
     answer = Pressed(state.game_id, turn, opened, max(0.0, deadline - now), deadline)
     if press_id is not None:
         state.answers.setdefault(user_id, {})[press_id] = answer
-        fields.append(answer_field(user_id, press_id, answer))
-    changes.journal(*fields)
+        name, entry = answer_field(user_id, press_id, answer)
+        fields[name] = entry
+    changes.journal(fields)
     changes.emit(ChoicePressed(state.channel_id, state.game_id, user_id, turn))
     return answer
 
@@ -159,7 +164,7 @@ def next_turn(changes: Changes, message: NextTurn) -> ClosedTurn | Later:
             f"game {message.game_id} has left channel {state.channel_id!r}: it has no next turn"
         )
     require_active(state)
-    for kept in state.unrecorded():
+    for kept in state.turns.values():
         if message.after is None or kept.turn.turn > message.after:
             return kept.turn
     return Later(replace(message, game_id=state.game_id))
@@ -211,13 +216,13 @@ def _size_with(
 ) -> int:
     """What the choices take in a record with this one; refuses it if no record could hold them."""
     most = rules.record_bytes_max
-    room = most - min(most // 2, 6 * rules.summary_max + 500)
     # No character takes more in JSON than `\u001f` does: nearly always there is room for that.
-    grown = 6 * len(text) if before is None else 6 * len(text) - len(before.text)
-    size = state.choices_bytes + grown + (6 * len(user_id) + 6 if before is None else 0)
-    if size <= room:
+    size = state.choices_bytes + 6 * len(text)
+    size += 6 * len(user_id) + 6 if before is None else -len(before.text)
+    if size + size <= most:
         state.choices_exact = False
         return size
+    room = most - min(most // 2, 6 * rules.summary_max + 500)
     if not state.choices_exact:  # Once: from here on what is added is counted as it is.
         state.choices_bytes = sum(
             choice_bytes(other, choice.text) for other, choice in state.choices.items()

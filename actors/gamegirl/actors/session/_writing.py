@@ -71,7 +71,7 @@ def _forms(state: SessionState, rules: SessionRules) -> Forms:
     if forms is None or forms.said != said:
         forms = _spelled(state, rules, said)
     # Only as long as it is of use: it takes as much memory as all the rest.
-    state.forms = forms if state.unrecorded() else None
+    state.forms = forms if state.turns else None
     return forms
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
@@ -22,7 +24,6 @@ from gamegirl.actors import (
 )
 from gamegirl.supervisor.stores import _typed
 from gamegirl.supervisor.stores._protocol import (
-    FENCE_PREFIX,
     KEEP_DUE,
     ActorKey,
     BadType,
@@ -44,6 +45,15 @@ Argument: TypeAlias = "str | bytes"
 _PACK: Callable[[tuple[Any, ...]], bytes] = cast(Any, hiredis).pack_command
 """What redis-py calls too, after it has looked at each argument, which here are texts and bytes."""
 
+_FEW = 24
+_HEADS = tuple(b"%d:0:1" % size for size in range(_FEW))
+"""Of commits of one write that do nothing else, as nearly all are, by how many arguments follow."""
+
+_PATCHES = tuple(b"P%d:0" % (2 * count) for count in range(_FEW))
+"""Of patches that remove nothing, by how many fields they set."""
+
+_BYTES, _TEXTS = {bytes}, {str}
+
 _DONE = Done()
 _DONE_BEFORE = Done(again=True)
 
@@ -54,43 +64,49 @@ def commit_arguments(commit: Commit, keys: list[Argument], arguments: list[Argum
     Raises:
         TypeError, ValueError, AttributeError: It can't be encoded; nothing was added.
     """
-    revision = commit.revision
-    if commit.due == KEEP_DUE:
-        due = b""
-    elif commit.due is None:
-        due = b"-"
-    elif problem := _typed.due_problem(commit.due):
-        raise ValueError(problem)
-    else:
-        due = repr(float(commit.due)).encode()
-    member, writes = commit.actor.member.encode(), commit.writes
-    own_keys: list[Argument] = [FENCE_PREFIX + member]
+    writes = commit.writes
     own: list[Argument] = [
         b"",
-        member,
         commit.owner.encode(),
-        b"%d" % (revision - 1),
-        b"%d" % revision,
+        b"%d" % commit.revision,
         commit.commit_id.encode(),
-        due,
-        b"1" if commit.release else b"0",
-        b"%d" % len(commit.requires) if commit.requires else b"0",
-        b"%d" % len(writes) if len(writes) != 1 else b"1",
     ]
-    for require in commit.requires:
-        own_keys.append(_typed.key_bytes(require.key))
-        own.append(_typed.value_bytes(require.field))
-        value = require.value
-        own.append(b"" if value is None else b"=" + _typed.value_bytes(value))
+    own_keys: list[Argument] = [commit.actor.fence.encode()]
+    marks: bytes | None = None
+    if commit.due != KEEP_DUE or commit.requires or commit.release or len(writes) != 1:
+        marks = _due_arguments(commit, own)
+        for require in commit.requires:
+            own_keys.append(_typed.key_bytes(require.key))
+            own.append(_typed.value_bytes(require.field))
+            value = require.value
+            own.append(b"" if value is None else b"=" + _typed.value_bytes(value))
     for write in writes:
         own_keys.append(_typed.key_bytes(write.key))
         if type(write) is PatchHash:  # As nearly all are.
             _add_patch(write, own)
         else:
             _write_arguments(write, own)
-    own[0] = b"%d" % (len(own) - 1)
+    size = len(own) - 1
+    if marks is None and size < _FEW:
+        own[0] = _HEADS[size]
+    else:
+        own[0] = b"%d:%d:%d%b" % (size, len(commit.requires), len(writes), marks or b"")
     keys += own_keys
     arguments += own
+
+
+def _due_arguments(commit: Commit, to: list[Argument]) -> bytes:
+    """Add the actor's entry of the due index, if that changes; the marks of the commit's head."""
+    due = commit.due
+    mark = b""
+    if due != KEEP_DUE:
+        mark = b"-" if due is None else b"+"
+        to.append(commit.actor.member.encode())
+        if due is not None:
+            if problem := _typed.due_problem(due):
+                raise ValueError(problem)
+            to.append(repr(float(due)).encode())
+    return mark + b"r" if commit.release else mark
 
 
 def _write_arguments(write: Write, to: list[Argument]) -> None:
@@ -114,10 +130,17 @@ def _add_hash(write: PutHash, to: list[Argument]) -> None:
 
 
 def _add_patch(write: PatchHash, to: list[Argument]) -> None:
-    to.append(b"P%d:%d" % (2 * len(write.fields), len(write.remove)))
-    _add_fields(write.fields, to)
-    if write.remove:
-        to += map(_typed.value_bytes, write.remove)
+    fields, remove = write.fields, write.remove
+    count = len(fields)
+    if remove or count >= _FEW:
+        to.append(b"P%d:%d" % (2 * count, len(remove)))
+    else:
+        to.append(_PATCHES[count])
+    for name, value in fields.items():
+        to.append(name.encode() if type(name) is str else _typed.value_bytes(name))
+        to.append(value if type(value) is bytes else _typed.value_bytes(value))
+    if remove:
+        to += map(_typed.value_bytes, remove)
 
 
 def _add_list(write: PutList, to: list[Argument]) -> None:
@@ -147,19 +170,19 @@ _ADD: Mapping[type, Callable[[Any, list[Argument]], None]] = MappingProxyType(
 
 
 def _add_fields(fields: Mapping[str, Value], to: list[Argument]) -> None:
-    # Without a call for each: a full form has dozens.
-    to += [
-        part
-        if type(part) is bytes
-        else part.encode()
-        if type(part) is str
-        else _typed.value_bytes(part)
-        for field in fields.items()
-        for part in field
-    ]
+    # Without a call for each: a full form has dozens, which are mostly all texts or all bytes.
+    names, values = _all_bytes(fields), _all_bytes(fields.values())
+    to += chain.from_iterable(zip(names, values, strict=True))
 
 
-_HEADERS = tuple(b"\r\n$%d\r\n" % length for length in range(2048))
+def _all_bytes(values: Iterable[Any]) -> Iterable[bytes]:
+    kinds = set(map(type, values))
+    if kinds == _BYTES:
+        return values
+    return map(str.encode if kinds == _TEXTS else _typed.value_bytes, values)
+
+
+_LENGTHS = tuple(b"\r\n$%d\r\n" % length for length in range(2048))
 """What comes before an argument of that length, with the end of the line before it."""
 
 
@@ -171,12 +194,23 @@ def packed(command: tuple[Any, ...]) -> bytes:
     """
     try:
         # In half the time of hiredis, which copies each argument twice.
-        parts: list[Any] = [b""] * (2 * len(command))
-        parts[::2] = map(_HEADERS.__getitem__, map(len, command))
+        lengths = tuple(map(len, command))
+        parts: list[Any] = [b""] * (2 * len(lengths))
+        parts[::2] = _heads(lengths)
         parts[1::2] = command
         return b"*%d%b\r\n" % (len(command), b"".join(parts))
-    except (TypeError, IndexError):  # A text, a number, or something long is among them.
+    except TypeError:  # A text or a number is among them.
         return _PACK(command)
+
+
+def _heads(lengths: tuple[int, ...]) -> Sequence[bytes]:
+    """What comes before arguments of these lengths."""
+    try:
+        # The last one makes it a tuple, also of one.
+        heads: Sequence[bytes] = itemgetter(*lengths, 0)(_LENGTHS)
+        return heads[:-1]
+    except IndexError:
+        return [b"\r\n$%d\r\n" % length for length in lengths]
 
 
 def outcome(commit: Commit, answer: Any) -> Outcome:

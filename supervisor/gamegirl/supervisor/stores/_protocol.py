@@ -24,8 +24,6 @@ import msgspec
 from gamegirl.actors import Require, Stored, Write
 from gamegirl.codec import escape_id, unescape_id
 
-FENCE_PREFIX = b"gg:fence:"
-
 
 @attrs.frozen
 class ActorKey:
@@ -48,7 +46,7 @@ class ActorKey:
     @property
     def fence(self) -> str:
         """The key of its fence."""
-        return FENCE_PREFIX.decode() + self.member
+        return f"gg:fence:{self.kind}:{escape_id(self.actor_id)}"
 
 
 @attrs.frozen

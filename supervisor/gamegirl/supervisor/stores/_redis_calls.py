@@ -7,6 +7,7 @@ thread can take them over a connection of its own, and the loop over the one tha
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import attrs
@@ -61,22 +62,22 @@ class Batch(Generic[RequestT, ResultT]):
     requests: Sequence[RequestT]
     encode: Callable[[RequestT, list[Any], list[Any]], None]
     decode: Callable[[RequestT, Any], ResultT]
-    _sent: list[list[int]] = attrs.field(factory=list[list[int]], init=False)
+    _counts: list[int] = attrs.field(factory=list[int], init=False)
     _broken: dict[int, Broken] = attrs.field(factory=dict[int, Broken], init=False)
 
     def _calls(self) -> Iterator[Call]:
         for start in range(0, len(self.requests), PORTION):
             keys, arguments = list(self.head[0]), list(self.head[1])
-            indexes: list[int] = []
-            for index in range(start, min(start + PORTION, len(self.requests))):
+            count = 0
+            for index, request in enumerate(self.requests[start : start + PORTION], start):
                 try:
-                    self.encode(self.requests[index], keys, arguments)
+                    self.encode(request, keys, arguments)
                 except (TypeError, ValueError, AttributeError) as error:
                     self._broken[index] = _typed.unstorable(error)
                 else:
-                    indexes.append(index)
-            if indexes:
-                self._sent.append(indexes)
+                    count += 1
+            if count:
+                self._counts.append(count)
                 yield keys, arguments
 
     def steps(self, script: Script) -> Steps[list[ResultT | Broken]]:
@@ -86,11 +87,17 @@ class Batch(Generic[RequestT, ResultT]):
         return self._results((yield from evaluation(script, self._calls())))
 
     def _results(self, answers: Sequence[Any]) -> list[ResultT | Broken]:
-        results: dict[int, ResultT | Broken] = dict(self._broken)
-        for indexes, answer in zip(self._sent, answers, strict=True):
-            for index, item in zip(indexes, answer, strict=True):
-                results[index] = self.decode(self.requests[index], item)
-        return [results[index] for index in range(len(self.requests))]
+        portions: list[list[Any]] = [one for one in answers if isinstance(one, list)]
+        if list(map(len, portions)) != self._counts:
+            raise ValueError(f"no answers to {self._counts} requests: {answers!r:.200}")
+        broken, requests = self._broken, self.requests
+        if broken:
+            requests = [one for index, one in enumerate(requests) if index not in broken]
+        items = chain.from_iterable(portions)
+        results: list[ResultT | Broken] = list(map(self.decode, requests, items))
+        for index in sorted(broken):
+            results.insert(index, broken[index])
+        return results
 
 
 def evaluation(script: Script, calls: Iterable[Call]) -> Steps[list[Any]]:

@@ -100,12 +100,14 @@ end
 """
 
 # KEYS: the due index; then for each commit its fence, the keys it requires, the keys it writes.
-# ARGV: for each commit how many arguments follow it, then: member, owner, revision before,
-#   revision, commit id, due ('' keeps, '-' removes), release, number of requires, of writes;
+# ARGV: for each commit a head (how many arguments follow it, number of requires, number of writes,
+#   '+' if it becomes due, '-' if it no longer is, 'r' if it gives up ownership), owner, revision,
+#   commit id; if it becomes due or no longer is, its name in the index; if it becomes due, when;
 #   for each require a field and '=' with its value, or '' (absent); for each write its head, then
 #   what the head says that follows:
 #   T: a text / H<count>:<ttl or nothing>: fields / P<count>:<count>: fields, fields removed /
 #   L<count>: items / A<count>:<keep>: items / D: nothing
+# Heads are cheap: a call has only a few different ones, and each is looked at once.
 # Answer: for each commit 1 done, 2 done before, {'F', owner, revision, since} fenced,
 #   {'F'} no fence,
 #   {'C', revision}, {'B', position among its keys, type}, {'U', index}, {'X'} the fence is none
@@ -257,41 +259,51 @@ local function patch(head, a, key)
   call('HSET', key, unpack(args, a + 1, a + head.count)) -- Fails again, for whoever calls us.
 end
 
-local function commit(k, a)
-  local key, owner = keys[k], args[a + 1]
-  local requires, writes = tonumber(args[a + 7]), tonumber(args[a + 8])
-  local release = args[a + 6] == '1'
-  local next_k = k + 1 + requires + writes
+local kinds = {}
+local function kind_of(text)
+  local size, requires, writes, due, release = string.match(
+    text, '^(%d+):(%d+):(%d+)([+-]?)(r?)$')
+  local kind = {
+    size = tonumber(size), requires = tonumber(requires), writes = tonumber(writes),
+    due = due ~= '' and due, release = release ~= '',
+  }
+  kind.first = 4 + (due ~= '' and 1 or 0) + (due == '+' and 1 or 0)
+  kind.lone = kind.writes == 1 and kind.requires == 0 and not kind.due
+  kinds[text] = kind
+  return kind
+end
+
+local function commit(kind, k, a)
+  local key, owner, revision, id = keys[k], args[a + 1], args[a + 2], args[a + 3]
   local fence = read_fence(key)
-  if not fence then return {'X'}, next_k end
+  if not fence then return {'X'} end
   local rev, done = fence[2] or '0', false
   if rev == '' then rev = '0' end
-  if rev == args[a + 3] and fence[3] == args[a + 4] then done = true end
-  if not fence[1] then return {'F'}, next_k end
+  if rev == revision and fence[3] == id then done = true end
+  if not fence[1] then return {'F'} end
   if fence[1] ~= owner then
     -- A release that is sent again finds the fence as it has left it itself: nobody's.
-    if done and release and fence[1] == '' then return 2, next_k end
-    return {'F', fence[1], rev, call('HGET', key, 'since') or ''}, next_k
+    if done and kind.release and fence[1] == '' then return 2 end
+    return {'F', fence[1], rev, call('HGET', key, 'since') or ''}
   end
-  if done then return 2, next_k end
-  if rev ~= args[a + 2] then return {'C', rev}, next_k end
-  local due = args[a + 5]
-  local at = a + 9 + 2 * requires
+  if done then return 2 end
+  if rev ~= string.format('%.0f', revision - 1) then return {'C', rev} end
+  local requires, writes = kind.requires, kind.writes
+  local first = a + kind.first
+  local at = first + 2 * requires
   local lone, refused
-  if writes == 1 and requires == 0 and due == '' then
-    lone = heads[args[at]] or head_of(args[at])
-  end
+  if kind.lone then lone = heads[args[at]] or head_of(args[at]) end
   if lone and lone.checks then
     refused, writes = patch(lone, at, keys[k + 1]), 0
   else
-    refused = refusal(k, a + 9, requires, writes, rev)
+    refused = refusal(k, first, requires, writes, rev)
   end
-  if refused then return refused, next_k end
+  if refused then return refused end
 
-  if due == '-' then
-    call('ZREM', due_index, args[a])
-  elseif due ~= '' then
-    call('ZADD', due_index, due, args[a])
+  if kind.due == '-' then
+    call('ZREM', due_index, args[a + 4])
+  elseif kind.due then
+    call('ZADD', due_index, args[a + 5], args[a + 4])
   end
   for i = requires + 1, requires + writes do
     local head = heads[args[at]]
@@ -299,19 +311,21 @@ local function commit(k, a)
     at = at + 1 + head.size
   end
   -- Last: where a user may not call one of these commands, the commit must not pass for done.
-  if release then
-    call('HSET', key, 'rev', args[a + 3], 'cid', args[a + 4], 'owner', '')
+  if kind.release then
+    call('HSET', key, 'rev', revision, 'cid', id, 'owner', '')
   else
-    call('HSET', key, 'rev', args[a + 3], 'cid', args[a + 4])
+    call('HSET', key, 'rev', revision, 'cid', id)
   end
-  return 1, next_k
+  return 1
 end
 
 local answers = {}
 local k, a, last = 2, 1, #args
 while a <= last do
-  answers[#answers + 1], k = commit(k, a + 1)
-  a = a + 1 + tonumber(args[a])
+  local kind = kinds[args[a]] or kind_of(args[a])
+  answers[#answers + 1] = commit(kind, k, a)
+  k = k + 1 + kind.requires + kind.writes
+  a = a + 1 + kind.size
 end
 return answers
 """,
@@ -354,7 +368,7 @@ local function claim(k, nonce, over)
   if not fence then return {'X'} end
   local previous, rev, cid = fence[1], fence[2], fence[3]
   if rev == '' then rev = false end
-  if rev and (#rev > 18 or string.find(rev, '[^0-9]')) then return {'R', rev} end
+  if rev and (#rev > 15 or string.find(rev, '[^0-9]')) then return {'R', rev} end
   if previous and previous ~= '' and previous ~= over then
     local process = process_of(previous)
     if process ~= me then

@@ -204,7 +204,7 @@ def revision_number(rev: str | None) -> int | None:
     """The revision that a fence holds; None: it holds something else."""
     if not rev:
         return 0
-    return int(rev) if rev.isascii() and rev.isdigit() and len(rev) < 19 else None
+    return int(rev) if rev.isascii() and rev.isdigit() and len(rev) < 16 else None
 
 
 def _unmet(keys: TypedKeys, index: int, require: Require) -> Outcome | None:
