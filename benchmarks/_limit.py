@@ -36,12 +36,12 @@ _CLIENTS = 50
 _TRIAL = 64_000
 
 _NEVER_DONE = (
-    b"if rev == args[a + 3] and fence[3] == args[a + 4] then done = true end",
-    b"if rev == args[a + 3] and fence[3] == args[a + 4] then done = false end",
+    b"if rev == revision and fence[3] == id then done = true end",
+    b"if rev == revision and fence[3] == id then done = false end",
 )
 _ALWAYS_NEXT = (
-    b"if rev ~= args[a + 2] then return {'C', rev}, next_k end",
-    b"if rev == args[a + 2] then return {'C', rev}, next_k end",
+    b"if rev ~= string.format('%.0f', revision - 1) then return {'C', rev} end",
+    b"if rev == string.format('%.0f', revision - 1) then return {'C', rev} end",
 )
 
 
@@ -120,7 +120,7 @@ def _prepare(url: str, commit: list[bytes], script: bytes) -> bytes:
         keys = int(commit[2])
         _, fence, journal = commit[3 : 3 + keys]
         own = commit[3 + keys :]
-        _, _, owner, _, revision, commit_id, *_ = own
+        _, owner, revision, commit_id, *_ = own
         fields = own[-2:]
         pipeline = client.pipeline(transaction=False)
         for channel in range(CHANNELS):

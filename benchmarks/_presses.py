@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import cache
 from time import perf_counter
 
 import anyio
@@ -20,14 +21,17 @@ Press = Callable[[int, int], Awaitable[object]]
 """Presses in a channel as a player, and returns when that is stored."""
 
 
+@cache
 def channel_name(channel: int) -> str:
     return f"{channel:018d}"
 
 
+@cache
 def player_id(player: int) -> str:
     return f"{player:018d}"
 
 
+@cache
 def player_name(player: int) -> str:
     return f"Player {player}"
 

@@ -31,7 +31,7 @@ class WrongType:
     name: str
 
 
-class Emit(msgspec.Struct, frozen=True):
+class Emit(msgspec.Struct, frozen=True, gc=False):
     """Tell the observers, once the decision is committed."""
 
     event: object

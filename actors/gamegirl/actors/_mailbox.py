@@ -68,7 +68,7 @@ class Envelope(msgspec.Struct, eq=False):
             self.signal.set()
 
 
-class Mailbox(msgspec.Struct, eq=False):
+class Mailbox(msgspec.Struct, eq=False, gc=False):
     """The bounded queue of one actor and the count of its unsettled messages.
 
     Nearly every mailbox counts one message and goes; what it seldom needs is made when it is needed

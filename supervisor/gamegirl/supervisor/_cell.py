@@ -62,8 +62,11 @@ def joined(held: Sequence[T], more: Sequence[T]) -> Sequence[T]:
     return _Joined((*held, *more))
 
 
-class PendingCommit(msgspec.Struct, eq=False):
+class PendingCommit(msgspec.Struct, eq=False, gc=False):
     """Changes of one actor that are not settled, with all that waits for them.
+
+    None of it leads back to it once it is settled, so the garbage collector, which would walk
+    through a thousand of them again and again, need not know of it; the same holds for mailboxes.
 
     Attributes:
         writes: Frozen writes, in the order of the messages that made them.
@@ -96,7 +99,7 @@ class PendingCommit(msgspec.Struct, eq=False):
     settled: bool = False
 
 
-class Backlog(Mailbox, eq=False):
+class Backlog(Mailbox, eq=False, gc=False):
     """All that an idle actor does without: its mailbox and its unsettled commits.
 
     Attributes:

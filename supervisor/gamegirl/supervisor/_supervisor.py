@@ -141,6 +141,7 @@ class Supervisor:
         self._failure: BaseException | None = None
         self._thread = 0
         self._open = False
+        self._make_id = self._new_game_id  # Once for all references.
         self._asks = _YIELD_ASKS
         self._yield_by = 0.0
         self._make_engine()
@@ -341,7 +342,7 @@ class Supervisor:
         """
         self._check_thread()
         check_id(channel_id, "channel_id")
-        return SessionRef(channel_id, self, self._new_game_id, self.settings)
+        return SessionRef(channel_id, self, self._make_id, self.settings)
 
     def actor(self, kind: str, actor_id: str) -> ActorRef:
         """An actor of a registered behaviour, live or not, at once and without I/O.

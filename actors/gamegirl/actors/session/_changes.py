@@ -90,4 +90,7 @@ class Changes(msgspec.Struct, eq=False):
             writes = [*writes, PatchHash(key, self.turns, tuple(self.turns_gone))]
         if self.forms:
             writes = [*writes, *full_forms(self.state, self.rules, relisted=self.relisted)]
-        return Decision(reply, writes, self.effects, error, self.requires, self.quarantined)
+        # Tuples: the garbage collector lets go of one that holds nothing that it must walk through.
+        return Decision(
+            reply, tuple(writes), tuple(self.effects), error, self.requires, self.quarantined
+        )

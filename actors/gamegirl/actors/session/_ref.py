@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+import msgspec
+
 from gamegirl.actors._behaviour import Stored
 from gamegirl.actors._errors import GameActiveError, InvalidInputError
 from gamegirl.actors._ref import Host
@@ -43,27 +45,22 @@ _LOOKS = 3
 """So often it is looked where a game is, if it isn't there any more when it is loaded."""
 
 
-class SessionRef:
+class SessionRef(msgspec.Struct, eq=False, gc=False):
     """A reference to a channel's session, live or not: using it activates it.
 
     It is made without I/O and costs nothing to keep. `supervisor.session(channel_id)` makes one.
 
-    Args:
+    Attributes:
         channel_id: The channel.
-        host: The supervisor.
-        new_id: Makes 12 random lower-case hex digits.
-        rules: The limits to check arguments against.
+        _host: The supervisor.
+        _new_id: Makes 12 random lower-case hex digits.
+        _rules: The limits to check arguments against.
     """
 
-    __slots__ = ("_host", "_new_id", "_rules", "channel_id")
-
-    def __init__(
-        self, channel_id: str, host: Host, new_id: Callable[[], str], rules: SessionRules
-    ) -> None:
-        self.channel_id = channel_id
-        self._host = host
-        self._new_id = new_id
-        self._rules = rules
+    channel_id: str
+    _host: Host
+    _new_id: Callable[[], str]
+    _rules: SessionRules
 
     def __repr__(self) -> str:
         return f"SessionRef({self.channel_id!r})"

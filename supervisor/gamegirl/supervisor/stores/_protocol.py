@@ -123,7 +123,7 @@ class Broken:
     reason: str
 
 
-class Commit(msgspec.Struct, frozen=True):
+class Commit(msgspec.Struct, frozen=True, gc=False):
     """One atomic change of an actor's keys.
 
     Attributes:
