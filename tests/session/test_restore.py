@@ -65,7 +65,7 @@ def test_keys_have_no_common_one() -> None:
 def test_window_goes_on(channel: Channel, now: float, deadline: float) -> None:
     """On restore what is left of the window is between nothing and a whole window."""
     state = channel.restart(now)
-    assert state.window == Window(min(now, 100.0), deadline)
+    assert state.snapshot().window == Window(min(now, 100.0), deadline)
     channel.restart(now + 1.0)
     assert channel.state.window == state.window
 
@@ -237,7 +237,7 @@ def test_one_form_corrupt(channel: Channel, fields: dict[bytes, bytes]) -> None:
     store[HASH] = store.hash(HASH) | fields
     channel.restart()
     assert channel.source == "json"
-    assert channel.state.window == Window(100.0, 110.0)
+    assert channel.snapshot().window == Window(100.0, 110.0)
     assert [one.key for one in channel.quarantined] == [HASH]
     channel.quarantined.clear()
     channel.restart()
@@ -250,7 +250,7 @@ def test_corrupt_json_with_a_good_hash(channel: Channel) -> None:
     channel.world.store[JSON] = b"{"
     channel.restart()
     assert channel.source == "hash"
-    assert channel.state.window == Window(100.0, 110.0)
+    assert channel.snapshot().window == Window(100.0, 110.0)
 
 
 def test_quarantined_game_key(world: World) -> None:

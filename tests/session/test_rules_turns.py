@@ -440,7 +440,7 @@ def test_narrate_in_an_open_window(channel: Channel) -> None:
     channel.press("ana", "run", 100.0, press_id="x")
     channel.ask(m.Narrate("meanwhile"), 101.0)
     channel.ask(m.Save(), 102.0)
-    assert channel.state.window == Window(100.0, 110.0)
+    assert channel.snapshot().window == Window(100.0, 110.0)
     assert channel.press("bo", "hide", 103.0).opened is False
     assert list(channel.close().choices.items()) == [("ana", "run"), ("bo", "hide")]
 
@@ -498,7 +498,7 @@ def test_shift_moves_an_open_window(channel: Channel) -> None:
     channel.press("ana", now=100.0)
     for write in behaviour.shifted(channel.state, -50.0):
         channel.world.store.write(write)
-    assert channel.state.window == Window(50.0, 60.0)
+    assert channel.state.snapshot().window == Window(50.0, 60.0)
     channel.world.now = 55.0
     channel.compare()
 

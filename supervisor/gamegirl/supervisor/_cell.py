@@ -43,7 +43,7 @@ class Status(Enum):
     """It is no longer in the registry."""
 
 
-class _Joined(list[T]):
+class Joined(list[T]):
     """What several messages have brought, put together by us: nobody else has this list."""
 
 
@@ -56,10 +56,10 @@ def joined(held: Sequence[T], more: Sequence[T]) -> Sequence[T]:
         return more
     if not more:
         return held
-    if isinstance(held, _Joined):
+    if isinstance(held, Joined):
         held.extend(more)
         return held
-    return _Joined((*held, *more))
+    return Joined((*held, *more))
 
 
 class PendingCommit(msgspec.Struct, eq=False, gc=False):

@@ -14,7 +14,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from gamegirl.actors import Fate, PatchHash, StoreUnavailableError, Write
-from gamegirl.supervisor._cell import Cell, PendingCommit, Status
+from gamegirl.supervisor._cell import Cell, Joined, PendingCommit, Status
 from gamegirl.supervisor._clock import Clock
 from gamegirl.supervisor._courtesy import Courtesy
 from gamegirl.supervisor._engine import Engine
@@ -211,7 +211,7 @@ def _freeze(cell: Cell, commit: PendingCommit) -> Commit:
         owner,
         revision,
         f"{owner.split(':', 2)[1]}.{revision}",
-        commit.writes if len(commit.writes) < 2 else _merge(commit.writes),
+        _merge(commit.writes) if isinstance(commit.writes, Joined) else commit.writes,
         commit.requires,
         commit.due,
         commit.release,
@@ -219,7 +219,7 @@ def _freeze(cell: Cell, commit: PendingCommit) -> Commit:
 
 
 def _merge(writes: Sequence[Write]) -> Sequence[Write]:
-    """The same writes with neighbouring patches of one hash made into one."""
+    """The writes of several messages, with neighbouring patches of one hash made into one."""
     merged: list[Write] = []
     for write in writes:
         last = merged[-1] if merged else None

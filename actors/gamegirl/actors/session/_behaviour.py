@@ -15,14 +15,14 @@ from gamegirl.actors.session import _people as people
 from gamegirl.actors.session import _records as records
 from gamegirl.actors.session import _turns as turns
 from gamegirl.actors.session._changes import Changes
-from gamegirl.actors.session._data import ClosedTurn, Session, Window
+from gamegirl.actors.session._data import ClosedTurn, Session
 from gamegirl.actors.session._journal import window_field
 from gamegirl.actors.session._keys import channel_keys, journal_key
 from gamegirl.actors.session._parts import printable
 from gamegirl.actors.session._restore import restore
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._saves import everything
-from gamegirl.actors.session._state import SessionState
+from gamegirl.actors.session._state import OpenWindow, SessionState
 from gamegirl.codec import CodecError, GameGirlError
 
 OnTurn: TypeAlias = Callable[[ClosedTurn, Session], Awaitable[str | None]]
@@ -170,7 +170,7 @@ class SessionBehaviour(Behaviour[SessionState]):
         if state.window is None:
             return ()
         window = state.window
-        state.window = Window(window.opened_at + seconds, window.deadline + seconds)
+        state.window = OpenWindow(window.opened_at + seconds, window.deadline + seconds)
         field, value = window_field(state, state.window)
         return (PatchHash(journal_key(state.channel_id), {field: value}),)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from abc import ABCMeta
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import attrs
 import msgspec
@@ -24,13 +25,17 @@ UNKNOWN = "Unknown"
 """The crown's name while it is held by somebody who isn't on the roster."""
 
 
-class FrozenMapping(Mapping[str, T]):
-    """A read-only copy of a mapping, in the same order; it equals a dict, and can be pickled."""
+class FrozenMapping(msgspec.Struct, Generic[T], eq=False, gc=False):
+    """A read-only copy of a mapping, in the same order; it equals a dict, and can be pickled.
 
-    __slots__ = ("_items",)
+    It is a `Mapping` by registration: a class derived from that would be walked through by the
+    garbage collector, and each closed turn has two.
+    """
 
-    def __init__(self, items: Mapping[str, T]) -> None:
-        self._items = dict(items)
+    _items: Mapping[str, T]
+
+    def __post_init__(self) -> None:
+        self._items = dict(self._items)
 
     def __getitem__(self, key: str) -> T:
         return self._items[key]
@@ -53,9 +58,13 @@ class FrozenMapping(Mapping[str, T]):
     def __repr__(self) -> str:
         return repr(self._items)
 
-    def items_as_dict(self) -> dict[str, T]:
+    def items_as_dict(self) -> Mapping[str, T]:
         """The dict that it keeps, for whoever only reads it: encoders know no other mapping."""
         return self._items
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The item, or else the default."""
+        return self._items.get(key, default)
 
     def keys(self) -> KeysView[str]:
         """The keys, in order."""
@@ -70,9 +79,12 @@ class FrozenMapping(Mapping[str, T]):
         return self._items.items()
 
 
+cast(ABCMeta, Mapping).register(FrozenMapping)
+
+
 def _frozen(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
-    kind: object = type(mapping)  # isinstance asks Python code, as of any abstract class.
-    return mapping if kind is FrozenMapping else FrozenMapping(mapping)
+    made: object = mapping if isinstance(mapping, FrozenMapping) else FrozenMapping(mapping)
+    return cast("Mapping[str, Any]", made)
 
 
 class ActivityTier(Enum):

@@ -13,7 +13,7 @@ import attrs
 import msgspec
 
 from gamegirl.actors._writes import PatchHash, Value, Write
-from gamegirl.actors.session._data import Pressed, Window
+from gamegirl.actors.session._data import Pressed
 from gamegirl.actors.session._keys import journal_key, turns_key
 from gamegirl.actors.session._parts import (
     answer_of,
@@ -28,7 +28,7 @@ from gamegirl.actors.session._parts import (
     text_of,
     whole_of,
 )
-from gamegirl.actors.session._state import Choice, KeptTurn, Seat, SessionState
+from gamegirl.actors.session._state import Choice, KeptTurn, OpenWindow, Seat, SessionState
 from gamegirl.codec import decode_json, encode_json, escape_id, unescape_id
 
 _WINDOW = "w"
@@ -37,7 +37,7 @@ _CHOICE_BYTES = 6
 """What a choice takes in a record beside its texts: quotes, colon, comma."""
 
 
-def window_field(state: SessionState, window: Window) -> tuple[str, bytes]:
+def window_field(state: SessionState, window: OpenWindow) -> tuple[str, bytes]:
     """The open window, and of which turn it is."""
     plain = [window.opened_at, window.deadline, state.turn_number + 1, state.game_id]
     return _WINDOW, encode_json(plain)
@@ -207,7 +207,7 @@ def _open(state: SessionState, value: str) -> None:
     opened_at, deadline, turn, game_id = list_of(decode_json(value), _WINDOW, 4)
     if game_id != state.game_id or turn != state.turn_number + 1:
         raise fault(_WINDOW, "the window of another turn")
-    state.window = Window(moment_of(opened_at, _WINDOW), moment_of(deadline, _WINDOW))
+    state.window = OpenWindow(moment_of(opened_at, _WINDOW), moment_of(deadline, _WINDOW))
 
 
 def _entry(path: str, user: str, sequence: object, name: object, stamp: object) -> _Entry:

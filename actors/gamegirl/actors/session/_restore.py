@@ -14,7 +14,7 @@ from functools import partial
 from gamegirl.actors._behaviour import Decision, NeedsMore, Quarantined, Restored, Stored
 from gamegirl.actors._errors import GameActiveError
 from gamegirl.actors._writes import Drop, PatchHash, PutList, Require, Write
-from gamegirl.actors.session._data import UNKNOWN, Window
+from gamegirl.actors.session._data import UNKNOWN
 from gamegirl.actors.session._forms import SCHEMA, digest_of
 from gamegirl.actors.session._journal import whole_journal, window_field
 from gamegirl.actors.session._keys import (
@@ -32,7 +32,7 @@ from gamegirl.actors.session._parts import printable
 from gamegirl.actors.session._reading import Reading, UnusableError, read_channel
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._saves import adopt, holder_of, save
-from gamegirl.actors.session._state import Seat, SessionState
+from gamegirl.actors.session._state import OpenWindow, Seat, SessionState
 from gamegirl.actors.session._trusted import trusted_state
 from gamegirl.actors.session._writing import full_forms, json_text, note_of_history, notes
 from gamegirl.codec import CodecError
@@ -267,7 +267,7 @@ def _reopened(state: SessionState, now: float, rules: SessionRules, *, ours: boo
         if window is None or window.deadline <= now + rules.window_seconds:
             return []
         # The clock was set back: without this the channel would wait until it has caught up.
-        state.window = Window(min(window.opened_at, now), now + rules.window_seconds)
+        state.window = OpenWindow(min(window.opened_at, now), now + rules.window_seconds)
         field, value = window_field(state, state.window)
         return [PatchHash(journal_key(state.channel_id), {field: value})]
     if not state.choices:
@@ -284,5 +284,5 @@ def open_again(state: SessionState, now: float, rules: SessionRules) -> Write:
             seat = state.players[user_id] = Seat(user_id, UNKNOWN, turn, now, turn)
         # As whoever pressed in this turn looks, and as the journal's entry will make them.
         seat.last_active_turn, seat.consecutive_skips = turn, 0
-    state.window = Window(now, now + rules.window_seconds)
+    state.window = OpenWindow(now, now + rules.window_seconds)
     return whole_journal(state)

@@ -12,7 +12,6 @@ import msgspec
 from gamegirl.actors._writes import PatchHash, PutHash, PutText
 from gamegirl.actors.session._data import (
     ClosedTurn,
-    FrozenMapping,
     Player,
     Pressed,
     Session,
@@ -89,7 +88,14 @@ class Choice(msgspec.Struct, gc=False):
     text: str
 
 
-class KeptTurn(msgspec.Struct, eq=False):
+class OpenWindow(msgspec.Struct, frozen=True, gc=False):
+    """The window that is open: a `Window`, of which the garbage collector need not know."""
+
+    opened_at: float
+    deadline: float
+
+
+class KeptTurn(msgspec.Struct, eq=False, gc=False):
     """A closed turn that waits for its narrative.
 
     Attributes:
@@ -112,8 +118,7 @@ class Extras:
     players: dict[str, dict[str, Any]] = attrs.field(factory=dict[str, dict[str, Any]])
 
 
-@attrs.define(eq=False)
-class Forms:
+class Forms(msgspec.Struct, eq=False, gc=False):
     """Full forms as they were written last, while a record is soon to write them again.
 
     Attributes:
@@ -156,7 +161,7 @@ class SessionState(msgspec.Struct, eq=False):
     title_screen_url: str = ""
     crown_holder: str | None = None
     players: dict[str, Seat] = {}
-    window: Window | None = None
+    window: OpenWindow | None = None
     choices: dict[str, Choice] = {}
     choices_bytes: int = 0
     choices_exact: bool = True
@@ -211,6 +216,7 @@ class SessionState(msgspec.Struct, eq=False):
 
     def snapshot(self) -> Session:
         """What callers see."""
+        window = self.window
         return Session(
             game_id=self.game_id,
             game_name=self.game_name,
@@ -219,9 +225,9 @@ class SessionState(msgspec.Struct, eq=False):
             turn_number=self.turn_number,
             title_screen_url=self.title_screen_url,
             crown_holder=self.crown_holder,
-            players=FrozenMapping({user: seat.player() for user, seat in self.players.items()}),
+            players={user: seat.player() for user, seat in self.players.items()},
             pending_choices=self.pending(),
-            window=self.window,
+            window=None if window is None else Window(window.opened_at, window.deadline),
             closed_turns=tuple(kept.turn for kept in self.turns.values()),
         )
 

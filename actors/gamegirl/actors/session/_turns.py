@@ -28,7 +28,6 @@ from gamegirl.actors.session._data import (
     ClosedTurn,
     Player,
     Pressed,
-    Window,
 )
 from gamegirl.actors.session._events import (
     ChoicePressed,
@@ -51,7 +50,7 @@ from gamegirl.actors.session._messages import (
     Press,
 )
 from gamegirl.actors.session._rules import SessionRules
-from gamegirl.actors.session._state import Choice, KeptTurn, Seat, SessionState
+from gamegirl.actors.session._state import Choice, KeptTurn, OpenWindow, Seat, SessionState
 
 
 def require_active(state: SessionState) -> None:
@@ -123,7 +122,7 @@ def press(changes: Changes, message: Press) -> Pressed:
     fields: dict[str, Value] = {name: entry}
     opened = window is None
     if window is None:
-        window = state.window = Window(now, now + rules.window_seconds)
+        window = state.window = OpenWindow(now, now + rules.window_seconds)
         name, entry = window_field(state, window)
         fields[name] = entry
         changes.emit(WindowOpened(state.channel_id, state.game_id, turn, window.deadline))
@@ -153,7 +152,7 @@ def close_window(changes: Changes, message: CloseWindow) -> ClosedTurn | None:
         return changes.closed  # The window that the caller means has just closed by itself.
     if state.window is not None:
         return _close(changes, state.window, max(now, state.window.opened_at))
-    return _close(changes, Window(now, now), now) if message.empty else None
+    return _close(changes, OpenWindow(now, now), now) if message.empty else None
 
 
 def next_turn(changes: Changes, message: NextTurn) -> ClosedTurn | Later:
@@ -239,7 +238,7 @@ def _size_with(
     return size
 
 
-def _close(changes: Changes, window: Window, closed_at: float) -> ClosedTurn:
+def _close(changes: Changes, window: OpenWindow, closed_at: float) -> ClosedTurn:
     state = changes.state
     state.turn_number += 1
     choices = state.pending()

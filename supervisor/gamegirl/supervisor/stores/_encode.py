@@ -81,7 +81,7 @@ def commit_arguments(commit: Commit, keys: list[Argument], arguments: list[Argum
             value = require.value
             own.append(b"" if value is None else b"=" + _typed.value_bytes(value))
     for write in writes:
-        own_keys.append(_typed.key_bytes(write.key))
+        own_keys.append(write.key.encode("utf-8", "surrogateescape"))  # As `_typed.key_bytes`.
         if type(write) is PatchHash:  # As nearly all are.
             _add_patch(write, own)
         else:
