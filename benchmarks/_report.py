@@ -91,7 +91,7 @@ def _row(contest: Contest, title: str, host: str, own: Sequence[Sample], goal: G
 
 
 def _bound(goal: Goal, host: str, unit: str = "×") -> str:
-    bounds = (("≥", goal.lowest(host)), ("≤", goal.at_most))
+    bounds = (("≥", goal.lowest(host)), ("≤", goal.highest(host)))
     return (
         ", ".join(f"{sign} {bound:,g}{unit}" for sign, bound in bounds if bound is not None) or "–"
     )

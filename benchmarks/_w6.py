@@ -16,6 +16,7 @@ import anyio
 from benchmarks import _cold
 from benchmarks._contest import (
     ASYNCIO,
+    OWN,
     TRIO,
     UVLOOP,
     Contestant,
@@ -26,6 +27,7 @@ from benchmarks._contest import (
     Variant,
     Workload,
 )
+from benchmarks._floor import floor
 from benchmarks._presses import CALLERS, CHANNELS, channel_name
 from benchmarks._reads import sequential_reads
 from benchmarks._servers import script_calls
@@ -33,6 +35,7 @@ from gamegirl.supervisor import Supervisor
 
 _LOOPS = (ASYNCIO, UVLOOP, TRIO)
 _PEER = "3 sequential reads and cattrs"
+_FLOOR = "floor: our commands alone, answers parsed and dropped"
 
 
 @asynccontextmanager
@@ -91,8 +94,9 @@ W6 = Workload(
     contestants=(
         Contestant("gamegirl", _LOOPS, _gamegirl),
         Contestant(_PEER, _LOOPS, sequential_reads),
+        Contestant(_FLOOR, (OWN,), floor),
     ),
-    goals=(Goal(_PEER, 6.0),),
+    goals=(Goal(_PEER, 6.0), Goal(_FLOOR)),
     round_seconds=0.0,
     details=("calls_per_restore", "connections"),
 )

@@ -466,7 +466,7 @@ def test_history_is_trimmed() -> None:
 def test_unreadable_record_is_told_of(channel: Channel) -> None:
     """A record that turns out to be damaged is left out and reported, not passed over."""
     channel.ask(m.Narrate("good"))
-    channel.state.records.insert(0, b"{")
+    channel.state.records = (b"{", *channel.state.records)
     decision = channel.world.behaviour.handle(channel.state, m.ReadHistory(5), 1.0)
     assert [entry.narrative_summary for entry in decision.reply] == ["good"]
     (effect,) = decision.effects
@@ -481,7 +481,7 @@ def test_press_writes_only_itself(world: World) -> None:
         channel.boot(f"game{users}")
         for user in range(users):
             channel.world.behaviour.handle(channel.state, m.Join(f"u{user}", "U"), 1.0)
-        channel.state.records = [b"{}"] * (users // 20)
+        channel.state.records = (b"{}",) * (users // 20)
         behaviour = channel.world.behaviour
         decision = behaviour.handle(channel.state, m.Press("u1", "U", "run"), 2.0)
         (write,) = decision.writes

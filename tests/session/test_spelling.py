@@ -79,7 +79,7 @@ STATES = st.builds(
     crown_holder=st.none() | TEXTS.filter(bool),
     players=PLAYERS.map(lambda all_: {key: Seat.of(one) for key, one in all_.items()}),
     choices=st.dictionaries(TEXTS, st.builds(Choice, COUNTS, TEXTS), max_size=3),
-    records=st.lists(st.binary(max_size=9), max_size=3),
+    records=st.lists(st.binary(max_size=9), max_size=3).map(tuple),
     extras=st.none()
     | st.builds(
         Extras,
@@ -265,8 +265,8 @@ def test_history_that_an_earlier_version_noted_fits(world: World) -> None:
     undated = json.dumps({"turn": 1, "choices": {}, "narrative_summary": "two"}).encode()
     world.store[HISTORY] = [*world.store.list(HISTORY), undated]
     world.store.hash(META)[b"history"] = digest_of(*world.store.list(HISTORY)).encode()
-    assert channel.restart().records == world.store.list(HISTORY)
+    assert list(channel.restart().records) == world.store.list(HISTORY)
     channel.ask(m.Save())
-    assert channel.restart().records == world.store.list(HISTORY)
+    assert list(channel.restart().records) == world.store.list(HISTORY)
     world.store.list(HISTORY)[-1] = undated + b" "
     assert b"timestamp" in channel.restart().records[-1]

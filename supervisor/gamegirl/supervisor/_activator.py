@@ -30,11 +30,11 @@ from gamegirl.supervisor._log import told
 from gamegirl.supervisor._timers import Timers
 from gamegirl.supervisor.stores import Broken, Claim, Claimed, Store
 
-_BATCH = 256
+_BATCH = 64
 """So many actors at most are claimed together."""
 
-_BATCHES = 2
-"""So many batches at most are under way: the store works on one while the other is restored."""
+_BATCHES = 4
+"""So many batches at most are under way: the store works on some while another is restored."""
 
 _SLICE_SECONDS = 0.001
 """Restoring yields to the loop this often."""

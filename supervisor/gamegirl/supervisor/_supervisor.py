@@ -467,7 +467,6 @@ class Supervisor:
         if not self._open or get_ident() != self._thread:
             self._check_open()
         engine, clock = self._engine, self._clock
-        role = engine.roles.get(kind) or engine.role(kind)
         now = clock.read() + clock.offset
         self._asks -= 1
         if self._asks <= 0 or now >= self._yield_by:
@@ -478,7 +477,11 @@ class Supervisor:
             self._check_open()
             now = clock.read() + clock.offset
             self._yield_by = now + _YIELD_SECONDS
-        cell = role.cells.get(actor_id)
+        try:
+            role = engine.roles[kind]
+            cell = role.cells[actor_id]
+        except KeyError:
+            role, cell = engine.role(kind), None
         if cell is not None and cell.backlog is None:
             outcome = engine.ask_idle(role, cell, message, now)
             if type(outcome) is Decision:

@@ -124,7 +124,7 @@ def load(changes: Changes, message: Load) -> Booted:
     changes.write(hold(state))
     if state.records:
         state.cut_records(rules.history_max)
-        changes.write(PutList(history_key(state.channel_id), tuple(state.records)))
+        changes.write(PutList(history_key(state.channel_id), state.records))
     changes.write(*whole_turns(state))
     if state.choices:
         for sequence, choice in enumerate(state.choices.values()):

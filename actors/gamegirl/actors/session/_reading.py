@@ -398,4 +398,4 @@ def _read_history(
         if good != raw:
             reading.records = good[-rules.history_max :]
         raw = good
-    reading.state.records = raw[-rules.history_max :]
+    reading.state.records = tuple(raw[-rules.history_max :])

@@ -53,7 +53,7 @@ def everything(state: SessionState, rules: SessionRules) -> list[Write]:
     """Writes of the whole channel, whatever its keys hold; of no other game's key."""
     channel_id = state.channel_id
     writes: list[Write] = [
-        PutList(history_key(channel_id), tuple(state.records)),
+        PutList(history_key(channel_id), state.records),
         Drop(journal_key(channel_id)),
         Drop(turns_key(channel_id)),
         *whole_turns(state),
@@ -109,10 +109,10 @@ def saved_state(fields: dict[str, str], channel_id: str, game_id: str, now: floa
     if hash_extras:
         state.extras = state.extras or Extras()
         state.extras.hash = hash_extras
-    state.records = [
+    state.records = tuple(
         text_of(record, "history").encode()
         for record in list_of(_inner(fields, "history", []), "history")
-    ]
+    )
     apply_turns(state, texts_of(_inner(fields, "turns", {}), "turns"))
     choices, answers = list_of(_inner(fields, "window", [[], []]), "window", 2)
     for row in list_of(choices, "window"):

@@ -132,8 +132,10 @@ class Forms(msgspec.Struct, eq=False, gc=False):
     digests: dict[str, str]
 
 
-class SessionState(msgspec.Struct, eq=False):
+class SessionState(msgspec.Struct, eq=False, gc=False):
     """A channel's game, live or what was played last. A press changes a few fields of it.
+
+    Nothing in it leads back to it, so the garbage collector need not know of it.
 
     Attributes:
         players: The roster, user id to seat, in joining order.
@@ -171,7 +173,7 @@ class SessionState(msgspec.Struct, eq=False):
     turns: dict[int, KeptTurn] = {}
     recorded: dict[int, int] = {}
     answered: dict[int, Answers] = {}
-    records: list[bytes] = []
+    records: tuple[bytes, ...] = ()
     tally: int | None = None
     forms: Forms | None = None
     extras: Extras | None = None
@@ -191,16 +193,15 @@ class SessionState(msgspec.Struct, eq=False):
 
     def append_record(self, record: bytes, keep: int) -> None:
         """Put a record at the end of the history, of which the last `keep` stay."""
-        self.records.append(record)
-        gone = self.records[:-keep]
-        del self.records[:-keep]
+        records = (*self.records, record)
+        gone, self.records = records[:-keep], records[-keep:]
         if self.tally is not None:
             changed = self.tally + tally_of((record,)) - tally_of(gone)
             self.tally = changed % (1 << 8 * _TALLY_BYTES)
 
     def cut_records(self, keep: int) -> None:
         """Let only the last `keep` records stay."""
-        del self.records[:-keep]
+        self.records = self.records[-keep:]
         self.tally = None
 
     def answer(self, user_id: str, press_id: str) -> Pressed | None:

@@ -91,7 +91,7 @@ def trusted_state(
             form.title_screen_url,
             form.crown_holder or None,
             form.players,
-            records=records[-rules.history_max :],
+            records=tuple(records[-rules.history_max :]),
         )
         _take_turns(state, turns or {})
         if journal is not None:

@@ -25,8 +25,7 @@ from gamegirl.actors import Require, Stored, Write
 from gamegirl.codec import escape_id, unescape_id
 
 
-@attrs.frozen
-class ActorKey:
+class ActorKey(msgspec.Struct, frozen=True, gc=False):
     """Names an actor: its kind and its id."""
 
     kind: str
