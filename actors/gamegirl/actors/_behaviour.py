@@ -158,8 +158,7 @@ def _json(plain: object) -> bytes:
         return json.dumps(plain, separators=(",", ":")).encode()
 
 
-@attrs.define
-class Restored(Generic[StateT]):
+class Restored(msgspec.Struct, Generic[StateT]):
     """What a behaviour made of the stored keys.
 
     Attributes:
@@ -171,12 +170,11 @@ class Restored(Generic[StateT]):
 
     state: StateT
     source: str = "new"
-    decision: Decision = attrs.field(factory=Decision)
+    decision: Decision = msgspec.field(default_factory=Decision)
     quarantined: Sequence[Quarantined] = ()
 
 
-@attrs.frozen
-class NeedsMore:
+class NeedsMore(msgspec.Struct, frozen=True):
     """`restore` can't tell without these keys.
 
     Attributes:

@@ -9,6 +9,7 @@ actor is ours, so that nobody else commits anything to them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, cast
 
 import attrs
@@ -55,7 +56,8 @@ class _Plan:
 
     def commands(self, keys: Sequence[bytes]) -> bytes:
         """The packed commands for these keys."""
-        return self.packed % tuple(part for key in keys for part in (len(key), key))
+        lengths = map(len, keys)
+        return self.packed % tuple(chain.from_iterable(zip(lengths, keys, strict=True)))
 
     def held(self, answers: Sequence[Any]) -> list[Stored]:
         """What the keys hold, by the answers."""
@@ -203,7 +205,7 @@ def _portion_of(
         try:
             fence = _typed.key_bytes(claim.actor.fence)
             own = (claim.nonce.encode(), claim.over.encode())
-            keys = list(map(_typed.key_bytes, claim.keys))
+            keys = [key.encode("utf-8", "surrogateescape") for key in claim.keys]
         except (TypeError, ValueError, AttributeError) as error:
             results[index] = _typed.unstorable(error)
             continue

@@ -213,16 +213,18 @@ class Wire:
                 raise ConnectionError("Connection closed by server.")
             self._received += len(data)
             parser.feed(data)
-            while (answer := parser.gets()) is not _MORE:
-                if not calls:
-                    raise ConnectionError("it answered what nobody had asked")
+            ready = iter(parser.gets, _MORE)
+            while calls:
                 call = calls[0]
-                call.answers.append(answer)
-                if len(call.answers) == call.wanted:
-                    del calls[0]
-                    call.over.set()
-                    if not all(map(ended, call.parts())):
-                        raise ConnectionError("a transaction could not be ended")
+                call.answers.extend(islice(ready, call.wanted - len(call.answers)))
+                if len(call.answers) < call.wanted:
+                    break
+                del calls[0]
+                call.over.set()
+                if not all(map(ended, call.parts())):
+                    raise ConnectionError("a transaction could not be ended")
+            if not calls and any(True for _ in ready):
+                raise ConnectionError("it answered what nobody had asked")
 
     async def _write(self) -> None:
         unsent = self._unsent
