@@ -410,10 +410,10 @@ class Engine:
             decision = behaviour.handle(state, _WOKEN, now)
             if decision.__class__ is not Decision:
                 _check_decision(decision)
-            wake, due = behaviour.alarms(state)
+            wake = behaviour.wake_at(state)
             if (
                 wake is None
-                and due == cell.due
+                and (wake if self.roles[cell.key.kind].one else behaviour.due_at(state)) == cell.due
                 and not (decision.writes or decision.effects)
                 and not (decision.requires or decision.quarantined)
                 and decision.reply.__class__ is not Later
