@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import redis
-from tests.cli.command import Command, answer
+from tests.cli.command import Command, answer, until
 
 from gamegirl.chaos import SCENARIOS, Figures
 from gamegirl.chaos._figures import quantile
@@ -45,6 +49,32 @@ def test_a_round_is_played_told_and_written_down(gamegirl: Command, tmp_path: Pa
     assert (run["rounds"], run["violations"]) == (2, 0)
     assert "acknowledged presses" in run["figures"]
     assert "| [kill9](#kill9) | 2 kills | 0 |" in page.read_text()
+
+
+def test_a_sigterm_takes_its_servers_and_workers_along() -> None:
+    """As Ctrl-C does: whoever ends it from outside has nothing left to look for."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gamegirl", "chaos", "kill9", "--rounds", "500", "--slack", "20"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUTF8": "1"},
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    until(lambda: "127.0.0.1:" in " ".join(map(_name, children.read_text().split())))
+    started = children.read_text().split()
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode != 0, (out, err)
+    until(lambda: not any(map(_name, started)))
+
+
+def _name(pid: str) -> str:
+    """What a process calls itself (a redis-server that serves: with its address); empty: gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 def test_what_was_played_is_not_played_again(gamegirl: Command, tmp_path: Path) -> None:

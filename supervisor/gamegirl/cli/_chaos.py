@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import signal
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -246,9 +247,15 @@ def plain(order: Order, results: Sequence[Result]) -> dict[str, Any]:
 
 @contextmanager
 def unharmed() -> Generator[None]:
-    """A bench that can't be set up is told as one sentence, with exit status 2."""
+    """A bench that can't be set up is told as one sentence, with exit status 2.
+
+    A SIGTERM ends it like Ctrl-C: its servers and workers must not outlive it.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except BenchError as error:
         say(f"Error: {error}", "red")
         raise typer.Exit(2) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
