@@ -38,18 +38,19 @@ _SETTINGS = Settings(
 """Nothing happens but what the test does: no lease is renewed and nobody looks around."""
 
 _SCRIPTS_PER_PRESS = 0.02
-_COMMANDS_PER_PRESS = 8
-_COMMANDS_PER_CLOSE = 25
+_COMMANDS_PER_PRESS = 6
+_BYTES_PER_PRESS = 400
+_COMMANDS_PER_CLOSE = 24
 _COMMANDS_PER_RECORD = 30
-_BYTES_PER_CLOSE = 3250
-_BYTES_PER_RECORD = 3200
-_OBJECTS_PER_PRESS = 46.0
-_OBJECTS_PER_ACTOR = 5.0
+_BYTES_PER_CLOSE = 3180
+_BYTES_PER_RECORD = 2950
+_OBJECTS_PER_PRESS = 31.0
+_OBJECTS_PER_ACTOR = 1.1
 _WAKE_UPS_PER_TURN = 24
 _SCRIPTS_PER_RESTORE = 0.02
 _COMMANDS_PER_RESTORE = 9.1
 _DECODED_PER_RESTORE = 2
-_CALLS_PER_RESTORE = 70
+_CALLS_PER_RESTORE = 50
 
 
 def channel_name(number: int) -> str:
@@ -194,6 +195,7 @@ async def test_a_press_costs_the_store_the_same_whatever_there_is_around_it(redi
                 costs.append((sum(one["calls"] for one in commands.values()), received))
     assert costs == costs[:1] * len(sizes), f"commands and bytes of {', '.join(sizes)}"
     assert costs[0][0] <= _COMMANDS_PER_PRESS
+    assert costs[0][1] <= _BYTES_PER_PRESS
 
 
 async def turn_costs(url: str, channel_id: str, records: int) -> list[tuple[int, int]]:
