@@ -21,14 +21,14 @@ def plain(value: object) -> Any:
         return value
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, Mapping):
+        items = cast("Mapping[object, object]", value).items()
+        return {str(key): plain(item) for key, item in items}
     if isinstance(value, msgspec.Struct):
         return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
     if attrs.has(type(value)):
         fields = attrs.fields(cast(Any, type(value)))
         return {field.name: plain(getattr(value, field.name)) for field in fields}
-    if isinstance(value, Mapping):
-        items = cast("Mapping[object, object]", value).items()
-        return {str(key): plain(item) for key, item in items}
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
         return [plain(item) for item in cast("Sequence[object]", value)]
     return repr(value)
