@@ -371,6 +371,7 @@ async def test_cancelled_waiters_of_a_cold_channel_leave_nothing() -> None:
                 tasks.start_soon(session.next_turn)
             await eventually(lambda: supervisor.statistics().unsettled == 8)
             tasks.cancel_scope.cancel()
+        await eventually(lambda: supervisor.statistics().unsettled == 0)  # Once it is restored.
         await session.press("1", "Ana", "x")
         assert supervisor.statistics().unsettled == 0
 

@@ -320,7 +320,7 @@ class Engine:
                     backlog.count(envelope)
         if decision.effects:
             if backlog is not None and backlog.commits:
-                last = gate or backlog.commits[-1]
+                last = backlog.commits[-1]
                 last.effects = joined(last.effects, decision.effects)
             else:
                 self.perform(cell, decision.effects)
