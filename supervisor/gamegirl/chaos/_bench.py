@@ -110,6 +110,14 @@ class Bench:
 
     async def __aenter__(self) -> Bench:
         await self._stack.__aenter__()
+        try:
+            await self._set_up()
+        except BaseException:
+            await self._stack.aclose()  # Who is interrupted here leaves no server behind either.
+            raise
+        return self
+
+    async def _set_up(self) -> None:
         if self._target == "redis":
             self.server = RedisServer(self.folder / "redis")
             self._stack.callback(self.server.kill)
@@ -124,7 +132,6 @@ class Bench:
         self._nursery = Nursery(f"anyio._backends._{self.backend}")
         self._stack.callback(self._nursery.close)
         self.tasks = await self._stack.enter_async_context(anyio.create_task_group())
-        return self
 
     async def __aexit__(
         self,

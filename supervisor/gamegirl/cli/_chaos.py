@@ -245,13 +245,20 @@ def plain(order: Order, results: Sequence[Result]) -> dict[str, Any]:
     }
 
 
+def _interrupt(*_: object) -> None:
+    """Take the way of Ctrl-C, by which the loop cancels what it runs; or the only one there is."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # As of what a shell runs beside it.
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
+
+
 @contextmanager
 def unharmed() -> Generator[None]:
     """A bench that can't be set up is told as one sentence, with exit status 2.
 
     A SIGTERM ends it like Ctrl-C: its servers and workers must not outlive it.
     """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     except BenchError as error:
