@@ -14,7 +14,7 @@ import anyio
 import redis
 
 from benchmarks._booting import GAME_NAME, boot_all, game_id
-from benchmarks._presses import CHANNELS, CHOICE, channel_name, player_id, player_name
+from benchmarks._presses import CALLERS, CHANNELS, CHOICE, channel_name, player_id, player_name
 from benchmarks._servers import DATABASES
 from benchmarks._turns import NARRATIVE
 from gamegirl.supervisor import Settings, Supervisor
@@ -55,6 +55,23 @@ async def make(url: str) -> None:
         async with anyio.create_task_group() as tasks:
             for first in range(_CALLERS):
                 tasks.start_soon(play, range(first, CHANNELS, _CALLERS))
+
+
+async def restore(supervisor: Supervisor) -> None:
+    """Have a thousand callers restore them all.
+
+    Raises:
+        ValueError: Nothing is stored of one.
+    """
+
+    async def call(channels: range) -> None:
+        for channel in channels:
+            if await supervisor.restore(channel_name(channel)) is None:
+                raise ValueError(f"nothing is stored of {channel_name(channel)}")
+
+    async with anyio.create_task_group() as tasks:
+        for first in range(CALLERS):
+            tasks.start_soon(call, range(first, CHANNELS, CALLERS))
 
 
 def renew(url: str) -> None:

@@ -20,7 +20,7 @@ import hiredis
 
 from benchmarks import _cold
 from benchmarks._contest import Measure, Sample, Site
-from benchmarks._presses import CALLERS, CHANNELS, channel_name
+from benchmarks._presses import CHANNELS
 from gamegirl.supervisor import Supervisor
 from gamegirl.supervisor.stores._redis_calls import Request
 from gamegirl.supervisor.stores._redis_wire import Wire
@@ -59,15 +59,8 @@ async def _caught(url: str) -> list[Request]:
         return await exchange(wire, requests)
 
     async with Supervisor(url) as supervisor:
-
-        async def call(channels: range) -> None:
-            for channel in channels:
-                await supervisor.restore(channel_name(channel))
-
         with patch.object(Wire, "exchange", caught):
-            async with anyio.create_task_group() as tasks:
-                for first in range(CALLERS):
-                    tasks.start_soon(call, range(first, CHANNELS, CALLERS))
+            await _cold.restore(supervisor)
         return list(sent)  # Before it closes, which releases them all.
 
 

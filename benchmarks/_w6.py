@@ -28,7 +28,7 @@ from benchmarks._contest import (
     Workload,
 )
 from benchmarks._floor import floor
-from benchmarks._presses import CALLERS, CHANNELS, channel_name
+from benchmarks._presses import CHANNELS, channel_name
 from benchmarks._reads import sequential_reads
 from benchmarks._servers import script_calls
 from gamegirl.supervisor import Supervisor
@@ -47,25 +47,14 @@ async def _gamegirl(site: Site) -> AsyncGenerator[Measure, None]:
         async with Supervisor(site.redis) as supervisor:
             gc.collect()
             before = await anyio.to_thread.run_sync(script_calls, site.redis)
-            took = await _restore(supervisor)
+            started = perf_counter()
+            await _cold.restore(supervisor)
+            took = perf_counter() - started
             calls = await anyio.to_thread.run_sync(script_calls, site.redis) - before
             await _check(supervisor, site.redis)
         return {"per_second": CHANNELS / took, "calls_per_restore": calls / CHANNELS}
 
     yield measure
-
-
-async def _restore(supervisor: Supervisor) -> float:
-    async def call(channels: range) -> None:
-        for channel in channels:
-            if await supervisor.restore(channel_name(channel)) is None:
-                raise ValueError(f"nothing is stored of {channel_name(channel)}")
-
-    started = perf_counter()
-    async with anyio.create_task_group() as tasks:
-        for first in range(CALLERS):
-            tasks.start_soon(call, range(first, CHANNELS, CALLERS))
-    return perf_counter() - started
 
 
 async def _check(supervisor: Supervisor, url: str) -> None:

@@ -123,11 +123,10 @@ def transactions(requests: Iterable[Request], script: Script | None = None) -> S
     answers = yield from known(script, requests)
     executed = [_executed(one) for one in answers]
     for one in executed:
-        if _FINE.issuperset(map(type, one)):
-            continue
-        refusals = [answer for answer in one if _failed(answer)]
-        if refusals:
-            raise Refused(refusals)
+        if has_errors(one):
+            refusals = [answer for answer in one if _failed(answer)]
+            if refusals:
+                raise Refused(refusals)
     return executed
 
 
@@ -171,7 +170,12 @@ def _executed(answers: list[Any]) -> list[Any]:
     raise ValueError(f"no answers of a transaction: {executed!r:.200}")
 
 
-_FINE = frozenset((bytes, list, dict, int, type(None)))
+_FINE = frozenset((bytes, list, dict, type(None)))
+
+
+def has_errors(answers: Iterable[Any]) -> bool:
+    """Whether there are errors among the answers to commands that read."""
+    return not _FINE.issuperset(map(type, answers))
 
 
 def _failed(answer: Any) -> bool:

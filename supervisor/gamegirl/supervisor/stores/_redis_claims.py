@@ -24,6 +24,7 @@ from gamegirl.supervisor.stores._redis_calls import (
     Request,
     Steps,
     evaluation,
+    has_errors,
     transactions,
 )
 
@@ -149,7 +150,7 @@ def holding(keys: Sequence[str]) -> Steps[list[Stored]]:
     found: list[Stored] = []
     answers = yield from transactions(map(_hashes, parts))
     for part, values in zip(parts, answers, strict=True):
-        if _has_errors(values):
+        if has_errors(values):
             found += map(_encode.stored, (yield from reading([part])))
         else:
             found += map(_fields_of, values)
@@ -245,22 +246,14 @@ def _take(
     """
     unexpected: list[int] = []
     script = answers[0]
-    odd = _has_errors(answers)
+    odd = has_errors(answers)
     at = 1
     for index, plan, said in zip(portion.indexes, portion.plans, script, strict=True):
         loaded = answers[at : at + len(plan.types)]
         at += len(loaded)
-        if odd and _has_errors(loaded):
+        if odd and has_errors(loaded):
             unexpected.append(index)
             results[index] = _encode.claimed(claims[index], said, ())
         else:
             results[index] = _encode.claimed(claims[index], said, plan.held(loaded))
     return unexpected
-
-
-_FINE = frozenset((bytes, list, dict, type(None)))
-
-
-def _has_errors(answers: Iterable[Any]) -> bool:
-    """Whether there are errors among the answers to such commands."""
-    return not _FINE.issuperset(map(type, answers))
