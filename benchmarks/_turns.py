@@ -19,6 +19,7 @@ import redis
 
 from benchmarks._contest import Measure, Sample
 from benchmarks._presses import CALLERS, CHANNELS, PLAYERS, Press, channel_name
+from gamegirl.actors.session._keys import turns_key
 
 NARRATIVE = (
     "The door opens on a corridor of humming neon. Somewhere below, a generator coughs and dies; "
@@ -126,14 +127,30 @@ def check_stored(url: str, rota: Rota) -> None:
             for channel in portion:
                 key = f"game:session:{channel_name(channel)}"
                 pipeline.get(key).llen(f"{key}:history").lindex(f"{key}:history", -1)
-            answers = pipeline.execute()
-            for place, channel in enumerate(portion):
-                _check(channel, rota, *answers[3 * place : 3 * place + 3])
+                pipeline.hgetall(turns_key(channel_name(channel)))
+            answers = iter(pipeline.execute())
+            for channel, *found in zip(portion, answers, answers, answers, answers, strict=False):
+                _check(channel, rota, *found)
 
 
-def _check(channel: int, rota: Rota, form: bytes, records: int, latest: bytes | None) -> None:
+def _check(
+    channel: int,
+    rota: Rota,
+    form: bytes,
+    records: int,
+    latest: bytes | None,
+    kept: dict[bytes, bytes],
+) -> None:
     closed, recorded = rota.closed[channel], rota.recorded[channel]
-    if (turn := json.loads(form)["turn_number"]) != closed:
+    turn: int = json.loads(form)["turn_number"]
+    for number, text in kept.items():  # Ours, of which the form may not know before its record.
+        waiting = json.loads(text)
+        if "recorded" in waiting or int(number) <= turn:
+            continue
+        if int(number) != turn + 1 or len(waiting["choices"]) != PLAYERS:
+            raise ValueError(f"{channel_name(channel)} keeps as turn {number!r}: {waiting}")
+        turn += 1
+    if turn != closed:
         raise ValueError(f"{channel_name(channel)} is stored at turn {turn}, not {closed}")
     if records != min(recorded, _HISTORY):
         raise ValueError(f"{channel_name(channel)} has {records} records stored, not {recorded}")

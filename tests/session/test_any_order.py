@@ -6,13 +6,14 @@ model that is as plain as a list, and sabotaged controls show that the compariso
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.session import old_system as old
-from tests.session.world import Channel, Store, World
+from tests.session.world import Channel, Store, World, as_bytes
 
 from gamegirl.actors import Decision, Drop, GameGirlError, PatchHash, Woken, Write
 from gamegirl.actors.session import _messages as m
@@ -138,7 +139,13 @@ def test_the_old_system_in_between(
     play(after, world, ledger)
 
 
-SABOTAGE = ["press is not written", "window is not cleared", "forms are not written"]
+SABOTAGE = [
+    "press is not written",
+    "window is not cleared",
+    "turn is not written",
+    "stamps are not written",
+    "forms are not written",
+]
 
 
 @pytest.mark.parametrize("sabotage", SABOTAGE)
@@ -152,6 +159,14 @@ def test_the_comparison_can_fail(sabotage: str, monkeypatch: pytest.MonkeyPatch)
             write = PatchHash(write.key, kept, write.remove)
         if sabotage == "window is not cleared" and isinstance(write, Drop):
             return
+        if sabotage == "turn is not written" and write.key.endswith(":turns"):
+            return
+        if sabotage == "stamps are not written" and write.key.endswith(":turns"):
+            assert isinstance(write, PatchHash)
+            kept = {
+                k: re.sub(rb',"stamps":[^]]*]', b"", as_bytes(v)) for k, v in write.fields.items()
+            }
+            write = PatchHash(write.key, kept, write.remove)
         if sabotage == "forms are not written" and write.key == "game:session:c":
             return
         original(store, write)
@@ -166,7 +181,10 @@ def test_the_comparison_can_fail(sabotage: str, monkeypatch: pytest.MonkeyPatch)
         channel.close()
         channel.press("bo")
         channel.restart()
+        channel.record(1)
+        channel.restart()
         assert not channel.quarantined
+        assert not channel.state.quarantine
 
 
 def test_decisions_are_frozen() -> None:

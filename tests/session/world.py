@@ -256,6 +256,7 @@ def whole(state: SessionState) -> dict[str, Any]:
         "joins": state.joins,
         "records": state.records,
         "saved": state.saved,
+        "pending_stored": state.pending_stored,
     }
 
 

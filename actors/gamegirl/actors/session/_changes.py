@@ -23,7 +23,7 @@ class Changes(msgspec.Struct, eq=False):
 
     Attributes:
         forms: The full forms are written at the end, once, however many rules asked for them.
-        relisted: The listing's entry is written also if it is what was written last.
+        relisted: The listing's entry is written also if its turn number is there already.
         turns: Closed turns to write, in one patch.
         turns_gone: Closed turns to remove.
         closed: The turn whose window was overdue when the message came.

@@ -7,13 +7,13 @@ changed, so applying one twice, or to a form that has it already, changes nothin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 import msgspec
 
 from gamegirl.actors._writes import PatchHash, Value, Write
-from gamegirl.actors.session._data import Pressed
+from gamegirl.actors.session._data import ClosedTurn, Pressed
 from gamegirl.actors.session._keys import journal_key, turns_key
 from gamegirl.actors.session._parts import (
     answer_of,
@@ -25,6 +25,7 @@ from gamegirl.actors.session._parts import (
     moment_of,
     recorded_to_bytes,
     seconds_of,
+    stamps_of,
     text_of,
     whole_of,
 )
@@ -39,8 +40,9 @@ _CHOICE_BYTES = 6
 
 def window_field(state: SessionState, window: OpenWindow) -> tuple[str, bytes]:
     """The open window, and of which turn it is."""
-    plain = [window.opened_at, window.deadline, state.turn_number + 1, state.game_id]
-    return _WINDOW, encode_json(plain)
+    opened_at, deadline = window.opened_at, window.deadline
+    entry = (opened_at, deadline, state.turn_number + 1, state.game_id)
+    return _WINDOW, _encoded(entry, deadline - opened_at)  # Finite only if both are.
 
 
 def press_field(seat: Seat, choice: Choice) -> tuple[str, bytes]:
@@ -101,9 +103,14 @@ def whole_journal(state: SessionState) -> Write:
     return PatchHash(journal_key(state.channel_id), fields)
 
 
-def turn_field(kept: KeptTurn) -> tuple[str, bytes]:
-    """A closed turn."""
-    return str(kept.turn.turn), kept_to_bytes(kept)
+def turn_field(kept: KeptTurn, stamps: Sequence[float] = ()) -> tuple[str, bytes]:
+    """A closed turn.
+
+    Args:
+        kept: The turn.
+        stamps: When each who chose in it was last active, if the full forms don't know of it.
+    """
+    return str(kept.turn.turn), kept_to_bytes(kept, stamps)
 
 
 def recorded_field(state: SessionState, turn: int) -> tuple[str, bytes]:
@@ -135,7 +142,7 @@ def turns_fields(state: SessionState) -> dict[str, Value]:
 
 
 def apply_turns(state: SessionState, fields: Mapping[str, str]) -> None:
-    """Put stored closed turns into the state."""
+    """Put stored closed turns into the state; do again those that the full forms don't know of."""
     numbers = [int(name) for name in fields if name.isdecimal() and name.isascii()]
     places: list[tuple[int, int]] = []
     for turn in sorted(numbers):
@@ -144,11 +151,12 @@ def apply_turns(state: SessionState, fields: Mapping[str, str]) -> None:
         attempt = fields.get(attempt_field(turn), "0")
         if not attempt.isdecimal():
             raise fault(f"turns.{attempt_field(turn)}", "expected a whole number")
-        kept = kept_of(
-            decode_json(fields[str(turn)]), state.channel_id, state.game_id, turn, int(attempt)
-        )
+        plain = decode_json(fields[str(turn)])
+        kept = kept_of(plain, state.channel_id, state.game_id, turn, int(attempt))
         if isinstance(kept, KeptTurn):
             state.turns[turn] = kept
+            if turn > state.turn_number:
+                _play(state, kept.turn, stamps_of(plain, turn))
         else:
             place, answers = kept
             places.append((place, turn))
@@ -161,6 +169,23 @@ def apply_turns(state: SessionState, fields: Mapping[str, str]) -> None:
         number = name.removeprefix("a:")
         if not (number.isdecimal() and int(number) in numbers):
             raise fault(f"turns.{name!a}", "unknown field")
+
+
+def _play(state: SessionState, turn: ClosedTurn, stamps: Sequence[float]) -> None:
+    """Do a closed turn again to a state that is as it was when its window opened."""
+    before = state.turn_number
+    if turn.turn != before + 1 or len(stamps) != len(turn.choices):
+        raise fault(f"turns.{turn.turn}", f"can't follow turn {before}")
+    for user_id, stamp in zip(turn.choices, stamps, strict=True):
+        seat = state.players.get(user_id)
+        if seat is None:
+            name = turn.names.get(user_id)
+            if name is None:
+                raise fault(f"turns.{turn.turn}.names", f"{user_id!a} is missing")
+            seat = state.players[user_id] = Seat(user_id, name, before, stamp, before)
+        seat.refresh(before, stamp)
+        seat.consecutive_skips = 0
+    state.end_turn(turn.choices)
 
 
 @attrs.define
@@ -205,6 +230,12 @@ def apply_journal(state: SessionState, fields: Mapping[str, str]) -> None:
 
 def _open(state: SessionState, value: str) -> None:
     opened_at, deadline, turn, game_id = list_of(decode_json(value), _WINDOW, 4)
+    if game_id == state.game_id and whole_of(turn, _WINDOW) > state.turn_number + 1:
+        key, last = turns_key(state.channel_id), state.turn_number
+        raise fault(
+            _WINDOW,
+            f"the window of turn {turn}, but {key} doesn't say what came of turn {last + 1}",
+        )
     if game_id != state.game_id or turn != state.turn_number + 1:
         raise fault(_WINDOW, "the window of another turn")
     state.window = OpenWindow(moment_of(opened_at, _WINDOW), moment_of(deadline, _WINDOW))

@@ -9,7 +9,7 @@ record writes all of this, and a dict for the encoder to walk through costs thre
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring as quoted
 from operator import attrgetter
 from typing import Any
@@ -300,8 +300,8 @@ def recorded_to_bytes(place: int, answers: Answers | None) -> bytes:
     return f'{{"recorded":{place},"answers":{_answers_to_json(answers)}}}'.encode()
 
 
-def kept_to_bytes(kept: KeptTurn) -> bytes:
-    """A closed turn."""
+def kept_to_bytes(kept: KeptTurn, stamps: Sequence[float] = ()) -> bytes:
+    """A closed turn, and when those who chose in it were last active."""
     turn = kept.turn
     crown_holder = "null" if turn.crown_holder is None else quoted(turn.crown_holder)
     return utf8(
@@ -309,8 +309,23 @@ def kept_to_bytes(kept: KeptTurn) -> bytes:
         f',"crown_holder":{crown_holder}'
         f',"opened_at":{seconds_to_json(turn.opened_at)}'
         f',"closed_at":{seconds_to_json(turn.closed_at)}'
-        f',"answers":{_answers_to_json(kept.answers)}}}'
+        f',"answers":{_answers_to_json(kept.answers)}'
+        + (f',"stamps":{_stamps_to_json(stamps)}}}' if stamps else "}")
     )
+
+
+def _stamps_to_json(stamps: Sequence[float]) -> str:
+    total = sum(stamps)
+    if total - total != 0:
+        raise fault("stamps", "not finite numbers")  # The encoder would write null.
+    return _encode(stamps).decode()
+
+
+def stamps_of(plain: Any, turn: int) -> list[float]:
+    """When those who chose in a closed turn were last active, in their order."""
+    path = f"turns.{turn}.stamps"
+    stamps = list_of(mapping_of(plain, path).get("stamps", []), path)
+    return [seconds_of(stamp, f"{path}[{number}]") for number, stamp in enumerate(stamps)]
 
 
 def kept_of(

@@ -100,6 +100,7 @@ def read_channel(
         meta = _notes(keys[_META], stored[_META])
         copies += _read_forms(found, keys, stored, meta, now)
         state = _state_of(found, channel_id, keys, stored, copies)
+        state.pending_stored = found.hash is not None and bool(found.hash.pending)
         reading = Reading(state, found.source, quarantined=copies)
         reading.ours = bool(meta) and state.game_id != "" and _fits(meta, found)
         # What only the hash says goes with the hash's TTL: both forms must say it from now on.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import attrs
 import msgspec
 
-from gamegirl.actors._writes import PatchHash, PutHash, PutText
 from gamegirl.actors.session._data import (
     ClosedTurn,
     Player,
@@ -118,20 +117,6 @@ class Extras:
     players: dict[str, dict[str, Any]] = attrs.field(factory=dict[str, dict[str, Any]])
 
 
-class Forms(msgspec.Struct, eq=False, gc=False):
-    """Full forms as they were written last, while a record is soon to write them again.
-
-    Attributes:
-        said: All that they are made of; the same again gives the same again.
-        writes: The JSON form, the hash form and the entry in the listing.
-        digests: What is noted about them.
-    """
-
-    said: tuple[object, ...]
-    writes: tuple[PutText, PutHash, PatchHash]
-    digests: dict[str, str]
-
-
 class SessionState(msgspec.Struct, eq=False, gc=False):
     """A channel's game, live or what was played last. A press changes a few fields of it.
 
@@ -148,7 +133,8 @@ class SessionState(msgspec.Struct, eq=False, gc=False):
         answered: Turn number to what the presses of such a turn were answered, if anything was.
         records: The history's entries as stored, oldest first.
         tally: Theirs, once it was asked for.
-        forms: The full forms, while a closed turn waits for its record.
+        pending_stored: The full forms, as they were written last, have pending choices.
+        listed: The turn number that the listing was told last; -1: whatever it says.
         saved: The holder under which the game was saved; empty: no save of it is stored.
         performing: The turn that `on_turn` has in hand.
         awaited: The turn that `on_turn` left to the host to record.
@@ -175,7 +161,8 @@ class SessionState(msgspec.Struct, eq=False, gc=False):
     answered: dict[int, Answers] = {}
     records: tuple[bytes, ...] = ()
     tally: int | None = None
-    forms: Forms | None = None
+    pending_stored: bool = False
+    listed: int = -1
     extras: Extras | None = None
     saved: str = ""
     performing: int | None = None
@@ -190,6 +177,13 @@ class SessionState(msgspec.Struct, eq=False, gc=False):
     def pending(self) -> dict[str, str]:
         """User id to choice, in the order of first presses."""
         return {user_id: choice.text for user_id, choice in self.choices.items()}
+
+    def end_turn(self, choices: Mapping[str, str]) -> None:
+        """Count the turn, and for whoever is on the roster and did not choose, a skip."""
+        self.turn_number += 1
+        for user_id, seat in self.players.items():
+            if user_id not in choices:
+                seat.consecutive_skips += 1
 
     def append_record(self, record: bytes, keep: int) -> None:
         """Put a record at the end of the history, of which the last `keep` stay."""

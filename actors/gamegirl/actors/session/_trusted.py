@@ -92,6 +92,7 @@ def trusted_state(
             form.crown_holder or None,
             form.players,
             records=tuple(records[-rules.history_max :]),
+            pending_stored=fields is not None and fields[b"pending_choices"] != b"{}",
         )
         _take_turns(state, turns or {})
         if journal is not None:

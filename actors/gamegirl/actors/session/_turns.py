@@ -51,6 +51,7 @@ from gamegirl.actors.session._messages import (
 )
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._state import Choice, KeptTurn, OpenWindow, Seat, SessionState
+from gamegirl.actors.session._writing import index_entry
 
 
 def require_active(state: SessionState) -> None:
@@ -240,8 +241,8 @@ def _size_with(
 
 def _close(changes: Changes, window: OpenWindow, closed_at: float) -> ClosedTurn:
     state = changes.state
-    state.turn_number += 1
     choices = state.pending()
+    state.end_turn(choices)
     turn = ClosedTurn(
         state.channel_id,
         state.game_id,
@@ -252,9 +253,6 @@ def _close(changes: Changes, window: OpenWindow, closed_at: float) -> ClosedTurn
         window.opened_at,
         closed_at,
     )
-    for user_id, seat in state.players.items():
-        if user_id not in choices:
-            seat.consecutive_skips += 1
     kept = KeptTurn(turn, state.answers)
     state.turns[turn.turn] = kept
     state.window = None
@@ -262,9 +260,16 @@ def _close(changes: Changes, window: OpenWindow, closed_at: float) -> ClosedTurn
     state.choices_bytes = 0
     state.choices_exact = True
     state.answers = {}
-    name, value = turn_field(kept)
+    # The forms and the turn say it all together, as long as nothing but its choices has come since.
+    short = bool(choices) and not (state.joins or state.pending_stored)
+    stamps = [state.players[user_id].last_active for user_id in choices] if short else ()
+    name, value = turn_field(kept, stamps)
     changes.turns[name] = value
-    changes.full()
+    if short:
+        changes.clear_journal()
+        changes.write(index_entry(state))
+    else:
+        changes.full()
     changes.emit(TurnClosed(state.channel_id, state.game_id, turn.turn, len(choices)))
     changes.effect(WakeWaiters())
     return turn

@@ -11,8 +11,6 @@ import math
 from collections.abc import Mapping
 from json.encoder import encode_basestring as quoted
 
-from msgspec.structs import astuple
-
 from gamegirl.actors._writes import PatchHash, PutHash, PutText, Value, Write
 from gamegirl.actors.session._forms import (
     DIGEST_BYTES,
@@ -32,7 +30,7 @@ from gamegirl.actors.session._parts import (
     utf8,
 )
 from gamegirl.actors.session._rules import SessionRules
-from gamegirl.actors.session._state import Forms, SessionState, tally_of
+from gamegirl.actors.session._state import SessionState, tally_of
 
 _HASH_SPELLED = b"\0".join(b"%b\0%%b" % name.encode() for name in sorted(HASH_FIELDS))
 """The hash form as `digest_of_hash` joins it, where it has no other fields."""
@@ -41,41 +39,18 @@ _HASH_SPELLED = b"\0".join(b"%b\0%%b" % name.encode() for name in sorted(HASH_FI
 def full_forms(state: SessionState, rules: SessionRules, *, relisted: bool = True) -> list[Write]:
     """Writes of everything but the history, the journal and the closed turns.
 
-    Unless `relisted`, the entry in the listing is left out if it is what was written last.
+    Unless `relisted`, the entry in the listing is left out if its turn number is there already.
     """
-    before = state.forms
-    forms = _forms(state, rules)
-    text, fields, entry = forms.writes
-    writes: list[Write] = [text, fields, notes(state, **forms.digests)]
-    if relisted or forms is not before:
-        writes.append(entry)
+    text, fields, digests = _spelled(state, rules)
+    state.pending_stored = bool(state.choices)
+    writes: list[Write] = [text, fields, notes(state, **digests)]
+    if relisted or state.listed != state.turn_number:
+        writes.append(index_entry(state))
     return writes
 
 
-def _forms(state: SessionState, rules: SessionRules) -> Forms:
-    """The full forms: a record's are its close's, unless something has changed in between."""
-    if state.extras or state.choices:
-        state.forms = None
-        return _spelled(state, rules, ())
-    said = (
-        state.channel_id,
-        state.game_id,
-        state.game_name,
-        state.active,
-        state.turn_number,
-        state.title_screen_url,
-        state.crown_holder,
-        *map(astuple, state.players.values()),
-    )
-    forms = state.forms
-    if forms is None or forms.said != said:
-        forms = _spelled(state, rules, said)
-    # Only as long as it is of use: it takes as much memory as all the rest.
-    state.forms = forms if state.turns else None
-    return forms
-
-
-def _spelled(state: SessionState, rules: SessionRules, said: tuple[object, ...]) -> Forms:
+def _spelled(state: SessionState, rules: SessionRules) -> tuple[PutText, PutHash, dict[str, str]]:
+    """The JSON form, the hash form, and what is noted about them."""
     channel_id = state.channel_id
     extras = state.extras
     players = players_to_bytes(state.players, extras.players if extras else None)
@@ -106,13 +81,9 @@ def _spelled(state: SessionState, rules: SessionRules, said: tuple[object, ...])
     json_said = hash_said.copy()
     json_said.update(b"-")
     hash_said.update(pending)
-    return Forms(
-        said,
-        (
-            PutText(json_key(channel_id), text),
-            PutHash(hash_key(channel_id), fields, math.ceil(rules.hash_ttl_seconds)),
-            index_entry(state),
-        ),
+    return (
+        PutText(json_key(channel_id), text),
+        PutHash(hash_key(channel_id), fields, math.ceil(rules.hash_ttl_seconds)),
         {
             "same": "1" if extras else PLAIN,
             "json": json_said.hexdigest(),
@@ -158,6 +129,7 @@ def notes(state: SessionState, **digests: str) -> Write:
 
 def index_entry(state: SessionState) -> PatchHash:
     """The game's entry in the listing of all games."""
+    state.listed = state.turn_number
     entry = utf8(
         f'{{"game_name":{quoted(state.game_name)},"channel_id":{quoted(state.channel_id)}'
         f',"turn_number":{state.turn_number},"active":{flag_to_json(state.active)}'

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, cast
 
 import attrs
@@ -19,6 +20,7 @@ from gamegirl.actors.session._keys import (
     history_key,
     json_key,
     meta_key,
+    turns_key,
 )
 from gamegirl.chaos._deeds import Place, World
 from gamegirl.chaos._ledger import Book, Press, judge_game
@@ -26,6 +28,7 @@ from gamegirl.codec import unescape_id
 from gamegirl.supervisor import Store
 
 _GAME_PREFIX = game_key("")
+_KEYS = (json_key, hash_key, meta_key, turns_key)
 
 
 @attrs.frozen
@@ -66,25 +69,25 @@ async def look(store: Store, channels: Sequence[str]) -> Look:
     values: Iterator[Any] = iter(
         await store.read(
             [
-                *(make(name) for name in channels for make in (json_key, hash_key, meta_key)),
+                *(make(name) for name in channels for make in _KEYS),
                 *map(game_key, ids),
             ]
         )
     )
-    forms = {name: (next(values), next(values), next(values)) for name in channels}
+    forms = {name: tuple(islice(values, len(_KEYS))) for name in channels}
     own: dict[str, dict[bytes, bytes]] = {game: next(values) for game in ids}
     holders = {game: fields[b"holder"].decode() for game, fields in own.items()}
     faults = list(misplaced({name: pair[:2] for name, pair in forms.items()}, holders))
     places: dict[str, Place] = {}
     games: dict[str, Known] = {}
-    for name, (text, _, meta) in forms.items():
+    for name, (text, _, meta, turns) in forms.items():
         if text is None:
             continue
         form = json.loads(text)
         saved = "" if form["active"] else meta[b"saved"].decode()
         places[name] = Place(form["game_id"], saved)
         if form["active"]:
-            games[form["game_id"]] = _known(form)
+            games[form["game_id"]] = _known(form, turns or ())
     for game, fields in own.items():
         if not holders[game].startswith("channel:"):
             games[game] = _known(json.loads(fields[b"session"]))
@@ -93,8 +96,10 @@ async def look(store: Store, channels: Sequence[str]) -> Look:
     return Look(World(places, holders), games, faults)
 
 
-def _known(form: Mapping[str, Any]) -> Known:
-    return Known(form["game_name"], form["channel_id"], form["turn_number"], form["active"])
+def _known(form: Mapping[str, Any], turns: Iterable[bytes] = ()) -> Known:
+    """What a form says, and the closed turns that came after it."""
+    last = max([form["turn_number"], *(int(turn) for turn in turns if turn.isdigit())])
+    return Known(form["game_name"], form["channel_id"], last, form["active"])
 
 
 def misplaced(

@@ -39,8 +39,8 @@ _SHARED_EVERY = 50
 _PATIENCE_SECONDS = 15.0
 _CLOSE_SECONDS = 0.25
 _PLACES = (*CHANNEL, *CHANNEL, "game", "game", "save", "save", "index", "fence", "due", "aside")
-_UNDER_OWNER = {"journal": "press", "json": "close_window", "hash": "close_window",
-                "turns": "close_window", "meta": "close_window"}  # fmt: skip
+_UNDER_OWNER = {"journal": "press", "turns": "close_window",
+                "json": "save", "hash": "save", "meta": "save"}  # fmt: skip
 _OLD_SHARE, _LIVE_SHARE = 0.25, 0.08
 _OPERATIONS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("press", ("p1", "P1", "a choice after the damage")),

@@ -159,7 +159,7 @@ class _OldBot:
                 "press", "p2", "P2", f"more {press}", channel=one.channel, press_id=f"y{press}"
             )
         if one.overwrites:
-            await worker.call("close_window", channel=one.channel)
+            await worker.call("save", channel=one.channel)
         one.truth = await worker.call("state", channel=one.channel)
 
     # --- The old bot's --------------------------------------------------------------------------

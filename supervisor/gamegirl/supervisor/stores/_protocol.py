@@ -202,8 +202,7 @@ class Unmet:
 Outcome: TypeAlias = "Done | Fenced | Conflict | BadType | Unmet | Broken"
 
 
-@attrs.frozen
-class Due:
+class Due(msgspec.Struct, frozen=True, gc=False):
     """An actor that somebody must host.
 
     Attributes:
