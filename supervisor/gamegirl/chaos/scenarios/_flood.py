@@ -21,7 +21,7 @@ from gamegirl.chaos._inside import JOBS, Players, Tally, enter, open_books, tell
 from gamegirl.chaos._scenario import REDIS, SQLITE, Scenario
 from gamegirl.chaos._workers import Worker
 from gamegirl.codec import GameGirlError
-from gamegirl.supervisor import Supervisor
+from gamegirl.supervisor import Settings, Supervisor
 
 _FLOODED = "flooded"
 _OTHERS = [f"other-{number}" for number in range(10)]
@@ -41,7 +41,12 @@ _LOOKED_AT = 256
 _SLOWER = 2.0
 _MEMORY_MIB = 32.0
 _LOOK_SECONDS = 0.05
-_MAILBOX_MAX = 1000
+_UNSETTLED_MAX = (
+    int(Settings().mailbox_max * Settings().mailbox_share)
+    + len(_PLAYERS)
+    + len(_OTHERS) * len(_OTHER_PLAYERS)
+)
+"""The hostile player's share of a mailbox, and one message of everybody else."""
 
 _FLOOD_CHOICE = re.compile(r"flood ([0-9]+)")
 
@@ -143,7 +148,7 @@ class _Flood:
             if kind != "MailboxFullError":
                 bench.violation(f"{times} presses were refused with {kind}")
         bench.figures.peak("unsettled messages", seen["unsettled"])
-        if seen["unsettled"] > _MAILBOX_MAX + len(_OTHERS) * len(_OTHER_PLAYERS):
+        if seen["unsettled"] > _UNSETTLED_MAX:
             bench.violation(f"{seen['unsettled']} messages were unsettled at a time")
         if slices is not None:
             how = "flooded" if presses else "quiet"
