@@ -231,8 +231,30 @@ class Engine:
         ):
             return decision
         envelope = Envelope(message, now, role.behaviour.sender(message))
-        self._apply(cell, envelope, decision, times)
+        if (
+            self._gated
+            and decision.writes
+            and not (decision.requires or decision.quarantined)
+            and decision.reply.__class__ is not Later
+        ):
+            self._open_commit(cell, envelope, decision)
+            if times is not None:
+                self._rearm(cell, *times)
+        else:
+            self._apply(cell, envelope, decision, times)
         return envelope
+
+    def _open_commit(self, cell: Cell, envelope: Envelope, decision: Decision) -> None:
+        """See to a decision of an idle actor that writes, as nearly all presses' do.
+
+        It makes what `apply` would, which puts it together bit by bit, for whatever may be there.
+        """
+        envelope.handled = envelope.counted = True
+        envelope.reply, envelope.error = decision.reply, decision.error
+        commit = PendingCommit(decision.writes, (), decision.effects, (envelope,), urgent=True)
+        cell.backlog = Backlog(unsettled=1, commits=[commit])
+        self.watch.add(cell, commit)
+        self.commits.add(cell, urgent=True)
 
     def handle(self, cell: Cell, envelope: Envelope) -> None:
         """Have the behaviour decide about a message, and see to what it decided."""

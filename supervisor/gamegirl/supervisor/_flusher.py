@@ -9,6 +9,7 @@ at the store, which is sent again, unchanged, until it is settled.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -128,14 +129,17 @@ class Flusher:
             self._busy -= 1
 
     def _take(self) -> list[Cell]:
-        batch: list[Cell] = []
         urgent, patient = self._urgent, self._patient
-        while urgent and len(batch) < self._portion:
-            cell = next(iter(urgent))
-            del urgent[cell]
-            if patient:
+        if len(urgent) <= self._portion:
+            batch = list(urgent)
+            urgent.clear()
+        else:
+            batch = list(islice(urgent, self._portion))
+            for cell in batch:
+                del urgent[cell]
+        if patient:
+            for cell in batch:
                 patient.pop(cell, None)
-            batch.append(cell)
         return batch
 
     async def _send(self, batch: Sequence[Cell]) -> None:

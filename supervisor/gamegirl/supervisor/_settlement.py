@@ -243,7 +243,7 @@ class Settlement:
     def _expire_again(self, waiting: tuple[Cell, Envelope], _: float) -> None:
         cell, item = waiting
         if not item.done and self.expire(cell, item):
-            self._engine.watch.add(cell, item)
+            self._engine.watch.renew(cell, item)
 
     def _refuse_queue(self, cell: Cell) -> None:
         backlog = cell.busy()

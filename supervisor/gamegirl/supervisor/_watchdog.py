@@ -26,23 +26,29 @@ class Watchdog:
         self._clock = clock
         self._timeout_seconds = timeout_seconds
         self._look_seconds = timeout_seconds / _LOOKS
+        self._looks_late = 2 * self._look_seconds
         self._looked = 0.0
         self._stood_still = 0.0
         self._items: dict[PendingCommit | Envelope, Cell] = {}
         self._filled = anyio.Event()
 
     def add(self, cell: Cell, item: PendingCommit | Envelope) -> None:
-        """Tell the engine if the item isn't settled in time."""
-        now = self._clock.read()
-        if not self._items:
+        """Tell the engine if the item, which is new, isn't settled in time."""
+        now, items = self._clock.read(), self._items
+        if not items:
             self._looked = now
             self._filled.set()
-        elif now - self._looked > 2 * self._look_seconds:
+        elif now - self._looked > self._looks_late:
             self._look(now)
         item.deadline = now - self._stood_still + self._timeout_seconds
-        if item in self._items:
-            del self._items[item]  # At the end, also if it was there before.
-        self._items[item] = cell
+        items[item] = cell
+
+    def renew(self, cell: Cell, item: PendingCommit | Envelope) -> None:
+        """The same, with the time beginning anew, for one that may be watched already."""
+        known = item in self._items
+        self.add(cell, item)
+        if known:
+            self._items[item] = self._items.pop(item)  # To the end, where the latest are.
 
     def remove(self, commit: PendingCommit) -> None:
         """It is settled."""
