@@ -48,7 +48,11 @@ class Changes(msgspec.Struct, eq=False):
 
     def journal(self, fields: dict[str, Value]) -> None:
         """Put fields into the journal."""
-        self.writes.append(PatchHash(journal_key(self.state.channel_id), fields))
+        state = self.state
+        key = state.journal_key
+        if not key:
+            key = state.journal_key = journal_key(state.channel_id)
+        self.writes.append(PatchHash(key, fields))
 
     def clear_journal(self) -> None:
         """Empty the journal, if there is anything in it."""

@@ -125,6 +125,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False):
     Attributes:
         players: The roster, user id to seat, in joining order.
         journal: The sequence number of the next journal entry; 0: the journal is empty.
+        journal_key: Where the journal is, once something was written to it.
         joins: User id to the sequence number of their join in the journal.
         choices_bytes: What the choices will take in a record, in bytes, or a little more.
         choices_exact: It is not more.
@@ -155,6 +156,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False):
     choices_exact: bool = True
     answers: Answers = {}
     journal: int = 0
+    journal_key: str = ""
     joins: dict[str, int] = {}
     turns: dict[int, KeptTurn] = {}
     recorded: dict[int, int] = {}
