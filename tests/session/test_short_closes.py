@@ -22,7 +22,7 @@ from gamegirl.actors.session._keys import (
     turns_key,
 )
 
-FORMS = (json_key("c"), hash_key("c"), meta_key("c"))
+FORMS = (json_key("c"), hash_key("c"))
 
 
 @pytest.fixture
@@ -49,14 +49,20 @@ def play(channel: Channel, *users: str) -> int:
 
 
 def test_a_close_writes_its_turn_and_nothing_of_the_roster(world: World, channel: Channel) -> None:
-    """The full forms stay; the turn, the empty journal and the listing are all that is written."""
+    """All it writes is the turn, the empty journal, a note and the listing."""
     before = forms(world)
     play(channel, "ana", "bo")
     assert forms(world) == before
-    assert [type(write) for write in channel.decision.writes] == [Drop, PatchHash, PatchHash]
+    assert [type(write) for write in channel.decision.writes] == [
+        Drop,
+        PatchHash,
+        PatchHash,
+        PatchHash,
+    ]
     assert {write.key for write in channel.decision.writes} == {
         journal_key("c"),
         turns_key("c"),
+        meta_key("c"),
         INDEX_KEY,
     }
     assert json.loads(world.store.hash(INDEX_KEY)[GAME.encode()])["turn_number"] == 1
@@ -101,23 +107,25 @@ def test_a_record_writes_what_its_close_did_not(world: World, channel: Channel) 
     channel.record(1)
     assert form(world)["turn_number"] == 2
     assert world.store.field(hash_key("c"), "turn_number") == "2"
+    assert world.store.field(meta_key("c"), "ahead") is None
     assert list(form(world)["players"]) == ["ana", "bo"]
 
 
-def test_a_close_writes_the_forms_if_they_say_that_choices_are_pending(
+def test_forms_that_were_written_in_the_window_are_followed_too(
     world: World, channel: Channel
 ) -> None:
-    """Nobody who reads them later takes the choices of a closed turn for the next one's."""
-    channel.press("ana")
-    channel.ask(m.Save())
-    assert world.store.field(hash_key("c"), "pending_choices") == '{"ana":"run"}'
-    channel.restart()
-    channel.close()
-    assert world.store.field(hash_key("c"), "pending_choices") == "{}"
-    assert form(world)["turn_number"] == 1
-    before = forms(world)
+    """As they are when a turn is recorded while the next one is being played."""
     play(channel, "ana")
+    channel.press("bo", "hide")
+    channel.press("ana")
+    channel.record(1)
+    channel.press("bo", "run")
+    before = forms(world)
+    channel.close()
     assert forms(world) == before
+    state = channel.restart()
+    assert state.turn_number == 2
+    assert dict(state.turns[2].turn.choices) == {"bo": "run", "ana": "run"}
 
 
 @pytest.mark.parametrize("join_first", [True, False])
@@ -180,14 +188,50 @@ def test_turns_that_do_not_follow_the_forms_are_damage(
     assert turns_key("c") in [copy.key for copy in channel.quarantined]
 
 
-def test_a_window_whose_turns_are_gone_names_both_keys(world: World, channel: Channel) -> None:
-    """The journal is fine, so an operator must be told what it doesn't fit to."""
+@pytest.mark.parametrize("pressed", [False, True])
+def test_turns_that_are_gone_are_missed(world: World, channel: Channel, pressed: bool) -> None:
+    """No number is given again, also if all of them are lost and no window tells of it."""
     play(channel, "ana")
-    channel.press("bo")
+    if pressed:
+        channel.press("bo")
     del world.store[turns_key("c")]
     channel.restart()
-    with pytest.raises(
-        SessionQuarantinedError,
-        match=f"{journal_key('c')}.*the window of turn 2, but {turns_key('c')} .* of turn 1",
-    ):
+    reason = f"{turns_key('c')}: ends with turn 0, and by {meta_key('c')} turn 1 is the last"
+    with pytest.raises(SessionQuarantinedError, match=reason):
         channel.press("ana")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("ahead", "many", "ahead: expected a whole number"),
+        ("ahead", "2", f"{turns_key('c')}: ends with turn 1, and by"),
+        ("schema", "1", "schema '1': a newer version wrote it"),
+        ("ahead", None, "schema '2': a newer version wrote it"),
+    ],
+)
+def test_notes_that_do_not_fit_the_turns_are_damage(
+    world: World, channel: Channel, field: str, value: str | None, reason: str
+) -> None:
+    """The notes are named, and nothing is made of what they might have meant."""
+    play(channel, "ana")
+    notes = world.store.hash(meta_key("c"))
+    if value is None:
+        del notes[field.encode()]
+    else:
+        notes[field.encode()] = value.encode()
+    world.store[meta_key("c")] = notes
+    channel.restart()
+    with pytest.raises(SessionQuarantinedError, match=reason) as caught:
+        channel.press("ana")
+    assert meta_key("c") in str(caught.value)
+
+
+def test_a_version_that_knows_of_no_such_turns_leaves_them_alone(
+    world: World, channel: Channel
+) -> None:
+    """It would play them again: 0.1.0 takes notes of schema 1 only, which a record writes again."""
+    play(channel, "ana")
+    assert world.store.field(meta_key("c"), "schema") == "2"
+    channel.record(1)
+    assert world.store.field(meta_key("c"), "schema") == "1"

@@ -8,6 +8,7 @@ what that rule writes.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
@@ -193,6 +194,9 @@ class Channel:
             # What is counted while presses come may be a little more, and never less.
             assert restored.state.choices_bytes <= self.state.choices_bytes or not self.state.active
             assert not restored.quarantined
+            if self.state.active and self.state.listed >= 0:
+                entry = self.world.store.hash(INDEX_KEY)[self.state.game_id.encode()]
+                assert json.loads(entry)["turn_number"] == self.state.turn_number
 
     def ask(self, message: object, now: float | None = None) -> Any:
         decision = self.send(message, now)
@@ -256,7 +260,6 @@ def whole(state: SessionState) -> dict[str, Any]:
         "joins": state.joins,
         "records": state.records,
         "saved": state.saved,
-        "pending_stored": state.pending_stored,
     }
 
 

@@ -363,6 +363,8 @@ async def test_the_listing_is_mended_from_the_games_themselves(alter: Alter) -> 
     store = MemoryStore()
     async with hosted(store) as supervisor:
         played = await supervisor.session("a").boot("Played")
+        await supervisor.session("a").press("1", "Ana", "Open the door")
+        await supervisor.session("a").close_window()  # Only the turn and the notes know of it.
         saved = await supervisor.session("b").boot("Saved")
         await supervisor.session("b").exit()
         lost = await supervisor.session("d").boot("Lost")

@@ -19,7 +19,7 @@ from gamegirl.actors import (
     UnknownGameError,
 )
 from gamegirl.actors import Stored as StoredValue
-from gamegirl.actors.session._keys import INDEX_KEY, game_key, hash_key, held_by, json_key
+from gamegirl.actors.session._keys import INDEX_KEY, game_key, hash_key, held_by, json_key, meta_key
 from gamegirl.codec import HashCodec, InvalidIdError, JsonCodec, unescape_id
 from gamegirl.supervisor.stores import (
     ActorKey,
@@ -156,7 +156,8 @@ class Games:
         return entry.game(game_id) if entry is not None else None
 
     async def _in_channel(self, channel_id: str, game_id: str) -> _Entry | None:
-        text, fields = await self._store.read([json_key(channel_id), hash_key(channel_id)])
+        keys = (json_key(channel_id), hash_key(channel_id), meta_key(channel_id))
+        text, fields, notes = await self._store.read(keys)
         entries: list[_Entry] = []
         try:
             if isinstance(text, bytes):
@@ -168,7 +169,12 @@ class Games:
                 entries.append(_HASH_ENTRY.decode(fields))
         except CodecError:
             pass
-        return next((entry for entry in entries if entry.game_id == game_id), None)
+        entry = next((entry for entry in entries if entry.game_id == game_id), None)
+        ahead = _fields(notes).get(b"ahead", b"")
+        if entry is not None and entry.active and ahead.isdigit():
+            # Turns were closed since the forms were written.
+            return attrs.evolve(entry, turn_number=max(entry.turn_number, int(ahead)))
+        return entry
 
     async def forget(self, game_id: str) -> None:
         """Delete a game that isn't active."""

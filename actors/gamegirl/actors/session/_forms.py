@@ -36,6 +36,11 @@ from gamegirl.codec import CodecError, decode_json, encode_json
 SCHEMA = 1
 """The version of our own keys. What says a higher one is left alone."""
 
+AHEAD = 2
+"""The version of notes that name the last turn (`ahead`), closed since the forms were written.
+
+A version that doesn't know of such turns would play them again: it leaves these notes alone."""
+
 _JSON_FIELDS = frozenset(
     (
         "game_id",
@@ -58,7 +63,7 @@ PLAIN = "2"
 _DEPTH_MAX = 64
 """So deep may an unknown field be nested to be kept: far from where encoding it would fail."""
 
-_WHOLE = re.compile(r"[0-9]{1,15}")
+WHOLE = re.compile(r"[0-9]{1,15}")
 
 
 @attrs.define
@@ -199,7 +204,7 @@ def hash_form(fields: dict[str, str], key: str, now: float) -> Form:
             raise fault("active", "expected 0 or 1")
         form.active = fields["active"] == "1"
     if "turn_number" in fields:
-        if not _WHOLE.fullmatch(fields["turn_number"]):
+        if not WHOLE.fullmatch(fields["turn_number"]):
             raise fault("turn_number", f"expected a whole number from 0 below {NUMBER_MAX}")
         form.turn_number = int(fields["turn_number"])
     if "players" in fields:

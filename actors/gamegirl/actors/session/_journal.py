@@ -1,4 +1,4 @@
-"""The journal (what happened since the last full form) and the closed turns, as small fields.
+"""The journal (what happened since the last full form or close) and the closed turns, small fields.
 
 A press writes two or three fields of the journal, whatever the size of the roster. Hashes lose
 their order in the store, so every entry is numbered. All entries say how things are, not how they
@@ -230,12 +230,6 @@ def apply_journal(state: SessionState, fields: Mapping[str, str]) -> None:
 
 def _open(state: SessionState, value: str) -> None:
     opened_at, deadline, turn, game_id = list_of(decode_json(value), _WINDOW, 4)
-    if game_id == state.game_id and whole_of(turn, _WINDOW) > state.turn_number + 1:
-        key, last = turns_key(state.channel_id), state.turn_number
-        raise fault(
-            _WINDOW,
-            f"the window of turn {turn}, but {key} doesn't say what came of turn {last + 1}",
-        )
     if game_id != state.game_id or turn != state.turn_number + 1:
         raise fault(_WINDOW, "the window of another turn")
     state.window = OpenWindow(moment_of(opened_at, _WINDOW), moment_of(deadline, _WINDOW))

@@ -30,7 +30,7 @@ def hash_key(channel_id: str) -> str:
 
 
 def journal_key(channel_id: str) -> str:
-    """What happened since the last full form, a hash: the window, presses, joins."""
+    """What happened since the last full form or close, a hash: the window, presses, joins."""
     return f"gg:session:{escape_id(channel_id)}:window"
 
 

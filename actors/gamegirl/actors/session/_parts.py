@@ -3,8 +3,8 @@
 Decoding is strict, because what comes from a store may be anything: a wrong type is a fault, never
 a conversion. Every fault names its path.
 
-Encoding is put together by hand, to the bytes that `encode_json` would give: every close and every
-record writes all of this, and a dict for the encoder to walk through costs three times as much.
+Encoding is put together by hand, to the bytes that `encode_json` would give: every record writes
+all of this, and a dict for the encoder to walk through costs three times as much.
 """
 
 from __future__ import annotations

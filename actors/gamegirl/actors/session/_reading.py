@@ -18,7 +18,9 @@ import attrs
 
 from gamegirl.actors._behaviour import Quarantined, Stored, WrongType
 from gamegirl.actors.session._forms import (
+    AHEAD,
     SCHEMA,
+    WHOLE,
     Form,
     digest_of,
     digest_of_hash,
@@ -100,7 +102,6 @@ def read_channel(
         meta = _notes(keys[_META], stored[_META])
         copies += _read_forms(found, keys, stored, meta, now)
         state = _state_of(found, channel_id, keys, stored, copies)
-        state.pending_stored = found.hash is not None and bool(found.hash.pending)
         reading = Reading(state, found.source, quarantined=copies)
         reading.ours = bool(meta) and state.game_id != "" and _fits(meta, found)
         # What only the hash says goes with the hash's TTL: both forms must say it from now on.
@@ -194,8 +195,10 @@ def _notes(key: str, stored: Stored) -> dict[str, str]:
         meta = as_fields(_hash(stored), "")
     except CodecError as error:
         raise _at(key, str(error)) from error
-    if meta and meta.get("schema") != str(SCHEMA):
+    if meta and meta.get("schema") != str(AHEAD if "ahead" in meta else SCHEMA):
         raise _at(key, f"schema {meta.get('schema')!r}: a newer version wrote it")
+    if not WHOLE.fullmatch(meta.get("ahead", "0")):
+        raise _at(key, "ahead: expected a whole number")
     return meta
 
 
@@ -338,11 +341,17 @@ def _read_ours(
 ) -> None:
     state = reading.state
     state.saved = meta.get("saved", "")
+    last = int(meta.get("ahead", state.turn_number))
     for place, apply in ((_TURNS, apply_turns), (_JOURNAL, apply_journal)):
         try:
             apply(state, as_fields(_hash(stored[place]), ""))
         except (CodecError, ValueError) as error:
             raise _at(keys[place], str(error)) from error
+        if state.turn_number != last:
+            raise _at(
+                keys[_TURNS],
+                f"ends with turn {state.turn_number}, and by {keys[_META]} turn {last} is the last",
+            )
     if not state.active:
         _read_pending_of_ours(state, found)
 

@@ -134,7 +134,6 @@ class SessionState(msgspec.Struct, eq=False, gc=False):
         answered: Turn number to what the presses of such a turn were answered, if anything was.
         records: The history's entries as stored, oldest first.
         tally: Theirs, once it was asked for.
-        pending_stored: The full forms, as they were written last, have pending choices.
         listed: The turn number that the listing was told last; -1: whatever it says.
         saved: The holder under which the game was saved; empty: no save of it is stored.
         performing: The turn that `on_turn` has in hand.
@@ -163,7 +162,6 @@ class SessionState(msgspec.Struct, eq=False, gc=False):
     answered: dict[int, Answers] = {}
     records: tuple[bytes, ...] = ()
     tally: int | None = None
-    pending_stored: bool = False
     listed: int = -1
     extras: Extras | None = None
     saved: str = ""

@@ -13,7 +13,14 @@ from typing import Any
 import msgspec
 
 from gamegirl.actors._behaviour import Stored
-from gamegirl.actors.session._forms import HASH_FIELDS, PLAIN, SCHEMA, digest_of, fits_history
+from gamegirl.actors.session._forms import (
+    AHEAD,
+    HASH_FIELDS,
+    PLAIN,
+    SCHEMA,
+    digest_of,
+    fits_history,
+)
 from gamegirl.actors.session._journal import apply_journal, apply_turns
 from gamegirl.actors.session._parts import NUMBER_MAX, as_fields
 from gamegirl.actors.session._rules import SessionRules
@@ -48,6 +55,7 @@ _noted = itemgetter(
     *(b"saved", b"game", b"json", b"hash"),
 )
 _KIND = (str(SCHEMA).encode(), PLAIN.encode())
+_KIND_AHEAD = (str(AHEAD).encode(), PLAIN.encode())
 
 _names = sorted(name.encode() for name in HASH_FIELDS)
 _values = itemgetter(*_names)
@@ -64,10 +72,13 @@ def trusted_state(
     if text is None or meta is None:
         return None
     try:
-        if len(meta) != _NOTES:
+        ahead = meta.get(b"ahead")
+        if len(meta) != (_NOTES if ahead is None else _NOTES + 1):
             return None
         schema, same, json_raw, hash_raw, noted_history, saved, game, *digests = _noted(meta)
-        if (schema, same) != _KIND or digest_of(text).encode() != json_raw:
+        if (schema, same) != (_KIND if ahead is None else _KIND_AHEAD) or digest_of(
+            text
+        ).encode() != json_raw:
             return None
         # What is of no use here must be sound all the same: damaged notes are put aside.
         if saved or not all(len(one) == len(json_raw) and one.isalnum() for one in digests):
@@ -92,9 +103,10 @@ def trusted_state(
             form.crown_holder or None,
             form.players,
             records=tuple(records[-rules.history_max :]),
-            pending_stored=fields is not None and fields[b"pending_choices"] != b"{}",
         )
         _take_turns(state, turns or {})
+        if state.turn_number != (form.turn_number if ahead is None else int(ahead)):
+            return None
         if journal is not None:
             apply_journal(state, as_fields(journal, ""))
     except (LookupError, TypeError, ValueError, AttributeError):

@@ -51,7 +51,7 @@ from gamegirl.actors.session._messages import (
 )
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._state import Choice, KeptTurn, OpenWindow, Seat, SessionState
-from gamegirl.actors.session._writing import index_entry
+from gamegirl.actors.session._writing import index_entry, notes_ahead
 
 
 def require_active(state: SessionState) -> None:
@@ -260,14 +260,14 @@ def _close(changes: Changes, window: OpenWindow, closed_at: float) -> ClosedTurn
     state.choices_bytes = 0
     state.choices_exact = True
     state.answers = {}
-    # The forms and the turn say it all together, as long as nothing but its choices has come since.
-    short = bool(choices) and not (state.joins or state.pending_stored)
+    # The forms and the turn say it all together, unless somebody has joined without pressing.
+    short = bool(choices) and not state.joins
     stamps = [state.players[user_id].last_active for user_id in choices] if short else ()
     name, value = turn_field(kept, stamps)
     changes.turns[name] = value
     if short:
         changes.clear_journal()
-        changes.write(index_entry(state))
+        changes.write(notes_ahead(state), index_entry(state))
     else:
         changes.full()
     changes.emit(TurnClosed(state.channel_id, state.game_id, turn.turn, len(choices)))

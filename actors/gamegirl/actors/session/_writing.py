@@ -1,7 +1,6 @@
 """Writing the full forms: the replaced system's JSON and hash, our notes about them, the listing.
 
-They are put together by hand, as their parts are, because most of what a close and a record cost is
-made here.
+They are put together by hand, as their parts are, because most of what a record costs is made here.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from json.encoder import encode_basestring as quoted
 
 from gamegirl.actors._writes import PatchHash, PutHash, PutText, Value, Write
 from gamegirl.actors.session._forms import (
+    AHEAD,
     DIGEST_BYTES,
     HASH_FIELDS,
     PLAIN,
@@ -42,7 +42,6 @@ def full_forms(state: SessionState, rules: SessionRules, *, relisted: bool = Tru
     Unless `relisted`, the entry in the listing is left out if its turn number is there already.
     """
     text, fields, digests = _spelled(state, rules)
-    state.pending_stored = bool(state.choices)
     writes: list[Write] = [text, fields, notes(state, **digests)]
     if relisted or state.listed != state.turn_number:
         writes.append(index_entry(state))
@@ -125,6 +124,12 @@ def notes(state: SessionState, **digests: str) -> Write:
             **digests,
         },
     )
+
+
+def notes_ahead(state: SessionState) -> Write:
+    """What is noted when a turn is closed that the forms don't know of."""
+    fields = {"schema": str(AHEAD), "ahead": str(state.turn_number)}
+    return PatchHash(meta_key(state.channel_id), fields)
 
 
 def index_entry(state: SessionState) -> PatchHash:

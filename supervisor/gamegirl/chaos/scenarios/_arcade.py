@@ -20,7 +20,6 @@ from gamegirl.actors.session._keys import (
     history_key,
     json_key,
     meta_key,
-    turns_key,
 )
 from gamegirl.chaos._deeds import Place, World
 from gamegirl.chaos._ledger import Book, Press, judge_game
@@ -28,7 +27,7 @@ from gamegirl.codec import unescape_id
 from gamegirl.supervisor import Store
 
 _GAME_PREFIX = game_key("")
-_KEYS = (json_key, hash_key, meta_key, turns_key)
+_KEYS = (json_key, hash_key, meta_key)
 
 
 @attrs.frozen
@@ -80,14 +79,14 @@ async def look(store: Store, channels: Sequence[str]) -> Look:
     faults = list(misplaced({name: pair[:2] for name, pair in forms.items()}, holders))
     places: dict[str, Place] = {}
     games: dict[str, Known] = {}
-    for name, (text, _, meta, turns) in forms.items():
+    for name, (text, _, meta) in forms.items():
         if text is None:
             continue
         form = json.loads(text)
         saved = "" if form["active"] else meta[b"saved"].decode()
         places[name] = Place(form["game_id"], saved)
         if form["active"]:
-            games[form["game_id"]] = _known(form, turns or ())
+            games[form["game_id"]] = _known(form, meta)
     for game, fields in own.items():
         if not holders[game].startswith("channel:"):
             games[game] = _known(json.loads(fields[b"session"]))
@@ -96,9 +95,10 @@ async def look(store: Store, channels: Sequence[str]) -> Look:
     return Look(World(places, holders), games, faults)
 
 
-def _known(form: Mapping[str, Any], turns: Iterable[bytes] = ()) -> Known:
-    """What a form says, and the closed turns that came after it."""
-    last = max([form["turn_number"], *(int(turn) for turn in turns if turn.isdigit())])
+def _known(form: Mapping[str, Any], meta: Mapping[bytes, bytes] | None = None) -> Known:
+    """What a form says, and the notes of turns that were closed after it."""
+    ahead = None if meta is None else meta.get(b"ahead")
+    last = form["turn_number"] if ahead is None else int(ahead)
     return Known(form["game_name"], form["channel_id"], last, form["active"])
 
 

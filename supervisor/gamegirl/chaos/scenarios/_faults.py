@@ -140,11 +140,11 @@ def _ours(place: str, held: Held) -> bool:
     fields = None if isinstance(held, Other) else _texts(held)
     if fields is None:
         return True
-    if place in ("meta", "game"):
+    if place == "meta":
+        return fields.get("schema") != ("2" if "ahead" in fields else "1")
+    if place == "game":
         holder = fields.get("holder", "")
-        return fields.get("schema") != "1" or (
-            place == "game" and not holder.startswith(("channel:", "save:"))
-        )
+        return fields.get("schema") != "1" or not holder.startswith(("channel:", "save:"))
     return any(
         not name.startswith("a:") and loaded(value.encode()) is NOTHING
         for name, value in fields.items()

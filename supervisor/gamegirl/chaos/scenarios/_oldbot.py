@@ -158,6 +158,8 @@ class _OldBot:
             await worker.call(
                 "press", "p2", "P2", f"more {press}", channel=one.channel, press_id=f"y{press}"
             )
+        if self._bench.random.random() < 0.5:
+            await worker.call("close_window", channel=one.channel)
         if one.overwrites:
             await worker.call("save", channel=one.channel)
         one.truth = await worker.call("state", channel=one.channel)

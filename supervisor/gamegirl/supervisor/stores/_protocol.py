@@ -20,27 +20,16 @@ from typing import Protocol, TypeAlias
 
 import attrs
 import msgspec
-from msgspec.structs import force_setattr
 
 from gamegirl.actors import Require, Stored, Write
 from gamegirl.codec import escape_id, unescape_id
 
-_FENCE = "gg:fence:"
-
 
 class ActorKey(msgspec.Struct, frozen=True, gc=False):
-    """Names an actor: its kind and its id.
-
-    Attributes:
-        fence: The key of its fence, which each of its commits needs.
-    """
+    """Names an actor: its kind and its id."""
 
     kind: str
     actor_id: str
-    fence: str = ""
-
-    def __post_init__(self) -> None:
-        force_setattr(self, "fence", f"{_FENCE}{self.kind}:{escape_id(self.actor_id)}")
 
     @classmethod
     def of_member(cls, member: str) -> ActorKey:
@@ -51,7 +40,12 @@ class ActorKey(msgspec.Struct, frozen=True, gc=False):
     @property
     def member(self) -> str:
         """Its name in the due index and in the fence's key."""
-        return self.fence[len(_FENCE) :]
+        return f"{self.kind}:{escape_id(self.actor_id)}"
+
+    @property
+    def fence(self) -> str:
+        """The key of its fence."""
+        return f"gg:fence:{self.kind}:{escape_id(self.actor_id)}"
 
 
 @attrs.frozen
