@@ -24,7 +24,7 @@ from gamegirl.chaos._nursery import Nursery
 from gamegirl.chaos._proxy import Proxy
 from gamegirl.chaos._redis_server import RedisServer
 from gamegirl.chaos._worker import WorkerPlan
-from gamegirl.chaos._workers import Worker, start_worker
+from gamegirl.chaos._workers import CallFailed, Worker, start_worker
 from gamegirl.supervisor import Store, open_store
 
 __all__ = ["Bench", "BenchError"]
@@ -266,11 +266,18 @@ class Bench:
 
     async def settle(self, crowd: Crowd, channels: list[str], *, seconds: float = 30.0) -> None:
         """Play all games out: close their windows and record their turns."""
+
+        async def finish(channel: str) -> None:
+            try:
+                await crowd.finish(channel)
+            except CallFailed as error:
+                self.violation(f"{channel} could not be played out: {error}")
+
         try:
             with anyio.fail_after(seconds):
                 async with anyio.create_task_group() as tasks:
                     for channel in channels:
-                        tasks.start_soon(crowd.finish, channel)
+                        tasks.start_soon(finish, channel)
         except TimeoutError:
             self.violation(f"the games could not be played out within {seconds:g} s")
 
