@@ -34,7 +34,7 @@ _SLICE = 25_000
 
 _BURST = 8
 """So many presses of the hostile player come in at each turn of the loop, which never rests: about
-60,000 a second. (With 16, 90,000 a second, each round trip takes about twice as long as without.)"""
+60,000 a second. (With 16, 90,000 a second, a round trip takes about twice as long as without.)"""
 
 _LOOKED_AT = 256
 """After so many presses the unsettled messages are counted."""
