@@ -224,7 +224,7 @@ class Activator:
             ]
             engine.life.unusable(cell, claimed, Restored(None, quarantined=copies), str(error))
         except Exception as error:  # noqa: BLE001 - reported as a crash
-            cell.owner, cell.revision = claimed.owner, claimed.revision
+            cell.own(claimed)
             engine.life.crashed(cell, "restore", error, traceback.format_exc())
         return None
 

@@ -10,7 +10,7 @@ import msgspec
 
 from gamegirl.actors import Behaviour, Effect, Require, Write
 from gamegirl.actors._mailbox import Envelope, Mailbox
-from gamegirl.supervisor.stores import KEEP_DUE, ActorKey, Commit
+from gamegirl.supervisor.stores import KEEP_DUE, ActorKey, Claimed, Commit
 
 T = TypeVar("T")
 
@@ -139,6 +139,7 @@ class Cell:
         state: The behaviour's; None while it isn't live.
         status: Where it stands.
         owner: The owner token of this claim.
+        stem: What the ids of this claim's commits begin with.
         revision: The number of its last commit.
         wake_at: When its timer fires, epoch seconds; None: no timer.
         due: What the due index says of it.
@@ -160,6 +161,7 @@ class Cell:
         "started",
         "state",
         "status",
+        "stem",
         "wake_at",
     )
 
@@ -169,6 +171,7 @@ class Cell:
         self.state: Any = None
         self.status = Status.CLAIMING
         self.owner = ""
+        self.stem = ""
         self.revision = 0
         self.wake_at: float | None = None
         self.due: float | None = None
@@ -181,6 +184,12 @@ class Cell:
     def name(self) -> str:
         """For messages to people."""
         return f"{self.key.kind} {self.key.actor_id!r}"
+
+    def own(self, claimed: Claimed) -> None:
+        """Note the claim under which it is owned from now on."""
+        self.owner = claimed.owner
+        self.stem = f"{claimed.owner.split(':', 2)[1]}."
+        self.revision = claimed.revision
 
     def busy(self) -> Backlog:
         """Its backlog, made if it has none."""

@@ -157,7 +157,8 @@ class Flusher:
             await self._back_off()
 
     async def _try(self, batch: Sequence[Cell]) -> bool:
-        pending: list[tuple[Cell, PendingCommit]] = []
+        cells: list[Cell] = []
+        pending: list[PendingCommit] = []
         commits: list[Commit] = []
         for cell in batch:
             backlog = cell.backlog
@@ -170,7 +171,8 @@ class Flusher:
             if sent is None:
                 sent = commit.sent = _freeze(cell, commit)
             commit.flying = True
-            pending.append((cell, commit))
+            cells.append(cell)
+            pending.append(commit)
             commits.append(sent)
         if not commits:
             return True
@@ -179,7 +181,7 @@ class Flusher:
             with self._courtesy.call():
                 outcomes = await self._store.commit(commits)
         except StoreUnavailableError as error:
-            for _, commit in pending:
+            for commit in pending:
                 commit.doubtful = commit.doubtful or error.fate is Fate.IN_DOUBT
             self.trouble = str(error)
             if self._failures == 0:
@@ -187,7 +189,7 @@ class Flusher:
             self._failures = max(self._failures, failures + 1)  # Those side by side are one.
             return False
         finally:
-            for _, commit in pending:
+            for commit in pending:
                 commit.flying = False
         self.batches += 1
         self.sent += len(commits)
@@ -197,9 +199,10 @@ class Flusher:
             self._engine.hub.publish(StoreBack())
             self.returned.set()
         settle = self._engine.settlement.settle
-        for (cell, commit), outcome in zip(pending, outcomes, strict=True):
+        for cell, commit, outcome in zip(cells, pending, outcomes, strict=True):
             settle(cell, commit, outcome)
-            if cell.backlog is not None and cell.backlog.commits:
+            backlog = cell.backlog
+            if backlog is not None and backlog.commits:
                 self.add(cell, urgent=True)
         return True
 
@@ -209,12 +212,12 @@ class Flusher:
 
 def _freeze(cell: Cell, commit: PendingCommit) -> Commit:
     """The commit as it goes to the store, now and whenever it is sent again."""
-    revision, owner = cell.revision + 1, cell.owner
+    revision = cell.revision + 1
     return Commit(
         cell.key,
-        owner,
+        cell.owner,
         revision,
-        f"{owner.split(':', 2)[1]}.{revision}",
+        f"{cell.stem}{revision}",
         _merge(commit.writes) if isinstance(commit.writes, Joined) else commit.writes,
         commit.requires,
         commit.due,

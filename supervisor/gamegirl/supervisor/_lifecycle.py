@@ -107,8 +107,7 @@ class Lifecycle:
             self._engine.settlement.report(cell, claimed.revision)
         cell.started = True
         cell.state = restored.state
-        cell.owner = claimed.owner
-        cell.revision = claimed.revision
+        cell.own(claimed)
         cell.status = Status.LIVE
         cell.wake_at = None
         # What the index says is not known: an actor that is due says so again (it costs little and
@@ -130,8 +129,7 @@ class Lifecycle:
 
     def unusable(self, cell: Cell, claimed: Claimed, restored: Restored[Any], why: str) -> None:
         """What is stored can't be used: copy it aside, change nothing, refuse all messages."""
-        cell.owner = claimed.owner
-        cell.revision = claimed.revision
+        cell.own(claimed)
         cell.status = Status.QUARANTINED
         cell.reason = SessionQuarantinedError(
             f"{cell.name} can't be restored: {why}; a copy is in gg:quarantine, nothing was "

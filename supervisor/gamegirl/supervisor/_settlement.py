@@ -16,7 +16,16 @@ from gamegirl.actors import (
 from gamegirl.actors._mailbox import Envelope
 from gamegirl.supervisor._cell import Cell, PendingCommit, Status, joined
 from gamegirl.supervisor._events import CommitFailed, StoreRegressed
-from gamegirl.supervisor.stores import BadType, Broken, Claimed, Conflict, Done, Outcome, Unmet
+from gamegirl.supervisor.stores import (
+    BadType,
+    Broken,
+    Claimed,
+    Conflict,
+    Done,
+    Fenced,
+    Outcome,
+    Unmet,
+)
 
 if TYPE_CHECKING:
     from gamegirl.supervisor._engine import Engine
@@ -30,11 +39,59 @@ class Settlement:
 
     def settle(self, cell: Cell, commit: PendingCommit, outcome: Outcome) -> None:
         """Take the store's word on the actor's oldest commit."""
-        if commit.settled or commit.sent is None:
+        sent = commit.sent
+        if commit.settled or sent is None:
             return
-        if isinstance(outcome, Done):
-            self._committed(cell, commit)
-        elif isinstance(outcome, Unmet):
+        if not isinstance(outcome, Done):
+            self._refused(cell, commit, outcome)
+            return
+        engine, backlog = self._engine, cell.backlog
+        assert backlog is not None
+        commits = backlog.commits
+        del commits[0]
+        commit.settled = True
+        engine.watch.remove(commit)
+        cell.revision = sent.revision
+        envelopes = commit.envelopes
+        idle = (
+            not (commits or backlog.queue or backlog.waiting or commit.release)
+            and cell.status is Status.LIVE
+        )
+        if idle:  # As nearly always. Nothing counts any more but what is answered now.
+            cell.backlog = None
+            for envelope in envelopes:
+                envelope.counted = False
+                envelope.finish()
+        else:
+            for envelope in envelopes:
+                envelope.finish()
+                backlog.settle(envelope)
+        if commit.writes:
+            engine.changed(cell)
+        if commit.release:
+            engine.life.released(cell)
+            return
+        if not commits:
+            backlog.blocked = backlog.overdue = False
+        if commit.effects:
+            engine.perform(cell, commit.effects)
+        if idle:
+            return
+        if cell.status is Status.LIVE:
+            if backlog.queue:
+                engine.proceed(cell)
+            elif not (backlog.unsettled or commits):
+                cell.rest()
+        elif cell.status is Status.RECOVERING and not commits:
+            engine.claims.request(cell, engine.life.backoff(cell))
+
+    def _refused(
+        self,
+        cell: Cell,
+        commit: PendingCommit,
+        outcome: Fenced | Conflict | BadType | Unmet | Broken,
+    ) -> None:
+        if isinstance(outcome, Unmet):
             self._unmet(cell, commit, commit.requires[outcome.index].error)
         elif isinstance(outcome, (BadType, Broken)):
             reason = (
@@ -55,34 +112,6 @@ class Settlement:
             self._contradicted(cell, outcome.revision, cell.owner, None)
         else:
             self._contradicted(cell, outcome.revision, outcome.owner, outcome.since)
-
-    def _committed(self, cell: Cell, commit: PendingCommit) -> None:
-        engine, backlog = self._engine, cell.backlog
-        assert commit.sent is not None
-        assert backlog is not None
-        del backlog.commits[0]
-        commit.settled = True
-        engine.watch.remove(commit)
-        cell.revision = commit.sent.revision
-        for envelope in commit.envelopes:
-            envelope.finish()
-            backlog.settle(envelope)
-        if commit.writes:
-            engine.changed(cell)
-        if commit.release:
-            engine.life.released(cell)
-            return
-        if not backlog.commits:
-            backlog.blocked = backlog.overdue = False
-        if commit.effects:
-            engine.perform(cell, commit.effects)
-        if cell.status is Status.LIVE:
-            if backlog.queue:
-                engine.proceed(cell)
-            elif not (backlog.unsettled or backlog.commits):
-                cell.rest()
-        elif cell.status is Status.RECOVERING and not backlog.commits:
-            engine.claims.request(cell, engine.life.backoff(cell))
 
     def _over(self, commit: PendingCommit) -> None:
         commit.settled = True
@@ -184,8 +213,7 @@ class Settlement:
         backlog.commits.clear()
         backlog.claim_since = None
         backlog.over = ""
-        cell.owner = claimed.owner
-        cell.revision = claimed.revision
+        cell.own(claimed)
         cell.status = Status.LIVE
         commit = self._engine.new_commit(cell)
         commit.due = cell.due

@@ -62,37 +62,31 @@ def commit_arguments(commit: Commit, keys: list[Argument], arguments: list[Argum
     """Add a commit to a script call: its keys and its arguments.
 
     Raises:
-        TypeError, ValueError, AttributeError: It can't be encoded; nothing was added.
+        TypeError, ValueError, AttributeError: It can't be encoded; what it has added is of no use.
     """
     writes = commit.writes
-    own: list[Argument] = [
-        b"",
-        commit.owner.encode(),
-        b"%d" % commit.revision,
-        commit.commit_id.encode(),
-    ]
-    own_keys: list[Argument] = [commit.actor.fence.encode()]
+    head = len(arguments)
+    arguments += (b"", commit.owner.encode(), b"%d" % commit.revision, commit.commit_id.encode())
+    keys.append(commit.actor.fence.encode())
     marks: bytes | None = None
     if commit.due != KEEP_DUE or commit.requires or commit.release or len(writes) != 1:
-        marks = _due_arguments(commit, own)
+        marks = _due_arguments(commit, arguments)
         for require in commit.requires:
-            own_keys.append(_typed.key_bytes(require.key))
-            own.append(_typed.value_bytes(require.field))
+            keys.append(_typed.key_bytes(require.key))
+            arguments.append(_typed.value_bytes(require.field))
             value = require.value
-            own.append(b"" if value is None else b"=" + _typed.value_bytes(value))
+            arguments.append(b"" if value is None else b"=" + _typed.value_bytes(value))
     for write in writes:
-        own_keys.append(write.key.encode("utf-8", "surrogateescape"))  # As `_typed.key_bytes`.
+        keys.append(write.key.encode("utf-8", "surrogateescape"))  # As `_typed.key_bytes`.
         if type(write) is PatchHash:  # As nearly all are.
-            _add_patch(write, own)
+            _add_patch(write, arguments)
         else:
-            _write_arguments(write, own)
-    size = len(own) - 1
+            _write_arguments(write, arguments)
+    size = len(arguments) - head - 1
     if marks is None and size < _FEW:
-        own[0] = _HEADS[size]
+        arguments[head] = _HEADS[size]
     else:
-        own[0] = b"%d:%d:%d%b" % (size, len(commit.requires), len(writes), marks or b"")
-    keys += own_keys
-    arguments += own
+        arguments[head] = b"%d:%d:%d%b" % (size, len(commit.requires), len(writes), marks or b"")
 
 
 def _due_arguments(commit: Commit, to: list[Argument]) -> bytes:

@@ -54,7 +54,7 @@ class Batch(Generic[RequestT, ResultT]):
     Attributes:
         head: The keys and arguments that each call of the script begins with.
         requests: Commits, or claims.
-        encode: Adds a request to keys and arguments, or raises and adds nothing.
+        encode: Adds a request to keys and arguments; if it raises, what it has added is dropped.
         decode: Makes a result of a request and its answer.
     """
 
@@ -70,9 +70,11 @@ class Batch(Generic[RequestT, ResultT]):
             keys, arguments = list(self.head[0]), list(self.head[1])
             count = 0
             for index, request in enumerate(self.requests[start : start + PORTION], start):
+                known, given = len(keys), len(arguments)
                 try:
                     self.encode(request, keys, arguments)
                 except (TypeError, ValueError, AttributeError) as error:
+                    del keys[known:], arguments[given:]
                     self._broken[index] = _typed.unstorable(error)
                 else:
                     count += 1
