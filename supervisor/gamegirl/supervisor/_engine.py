@@ -249,6 +249,7 @@ class Engine:
 
         It makes what `apply` would, which puts it together bit by bit, for whatever may be there.
         """
+        envelope.message = None
         envelope.handled = envelope.counted = True
         envelope.reply, envelope.error = decision.reply, decision.error
         commit = PendingCommit(decision.writes, (), decision.effects, (envelope,), urgent=True)

@@ -182,15 +182,19 @@ class Flusher:
                 outcomes = await self._store.commit(commits)
         except StoreUnavailableError as error:
             for commit in pending:
+                commit.flying = False
                 commit.doubtful = commit.doubtful or error.fate is Fate.IN_DOUBT
             self.trouble = str(error)
             if self._failures == 0:
                 self._engine.hub.publish(StoreLost(self.trouble))
             self._failures = max(self._failures, failures + 1)  # Those side by side are one.
             return False
-        finally:
+        except BaseException:
             for commit in pending:
                 commit.flying = False
+            raise
+        if len(outcomes) != len(commits):
+            raise ValueError(f"{len(commits)} commits had {len(outcomes)} outcomes")
         self.batches += 1
         self.sent += len(commits)
         if self._failures:
@@ -199,7 +203,14 @@ class Flusher:
             self._engine.hub.publish(StoreBack())
             self.returned.set()
         settle = self._engine.settlement.settle
-        for cell, commit, outcome in zip(cells, pending, outcomes, strict=True):
+        # One by one they are let go of when they have just been looked at: memory that is in no
+        # cache any more takes as long to free as a commit does to settle.
+        commits.clear()
+        cells.reverse()
+        pending.reverse()
+        for outcome in outcomes:
+            cell, commit = cells.pop(), pending.pop()
+            commit.flying = False
             settle(cell, commit, outcome)
             backlog = cell.backlog
             if backlog is not None and backlog.commits:

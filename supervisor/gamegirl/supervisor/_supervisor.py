@@ -493,6 +493,7 @@ class Supervisor:
             envelope = Envelope(message, now, role.behaviour.sender(message))
             cell = engine.deliver(role, actor_id, envelope)
         if not envelope.done:
+            del message  # While this waits thousands of others may: nothing is kept for it.
             signal = self._new_signal()
             envelope.signal = signal
             try:

@@ -119,15 +119,18 @@ class SessionRef(msgspec.Struct, eq=False, gc=False):
         game_id = None
         if isinstance(turn, TurnToken):
             number, game_id = turn.turn, self._game(turn.game_id)
-        message = messages.Press(
-            id_of(user_id, "user id", channel_id),
-            name_of(user_name, "user name", rules.name_max, channel_id),
-            text_of(choice, "choice", rules.choice_max, channel_id),
-            None if number is None else count_of(number, "turn", channel_id),
-            game_id,
-            None if press_id is None else id_of(press_id, "press id", channel_id),
+        reply: Pressed = await self._host.ask(
+            KIND,
+            channel_id,
+            messages.Press(
+                id_of(user_id, "user id", channel_id),
+                name_of(user_name, "user name", rules.name_max, channel_id),
+                text_of(choice, "choice", rules.choice_max, channel_id),
+                None if number is None else count_of(number, "turn", channel_id),
+                game_id,
+                None if press_id is None else id_of(press_id, "press id", channel_id),
+            ),
         )
-        reply: Pressed = await self._host.ask(KIND, channel_id, message)
         return reply
 
     async def next_turn(self, after: int | None = None) -> ClosedTurn:
