@@ -9,6 +9,8 @@ from weakref import WeakSet
 import anyio
 import msgspec
 
+from gamegirl.actors.session import Audience
+
 
 class ActorEvent(msgspec.Struct, frozen=True):
     """Something that happened to one actor.
@@ -207,6 +209,9 @@ class EventHub:
     Args:
         most: So many events an observer may fall behind.
         listener: Is called with each event at once.
+
+    Attributes:
+        audience: Whether there are observers.
     """
 
     def __init__(self, most: int, listener: Callable[[object], None]) -> None:
@@ -214,7 +219,7 @@ class EventHub:
         self._listener = listener
         # Weakly: whoever drops its stream without closing it is no observer any more.
         self._streams: WeakSet[EventStream] = WeakSet()
-        self._observed = False
+        self.audience = Audience(present=False)
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -223,7 +228,7 @@ class EventHub:
         """A new observer's stream."""
         stream = EventStream(self, self._most)
         self._streams.add(stream)
-        self._observed = True
+        self.audience.present = True
         return stream
 
     def leave(self, stream: EventStream) -> None:
@@ -233,8 +238,9 @@ class EventHub:
     def publish(self, event: object) -> None:
         """Tell everybody."""
         self._listener(event)
-        if self._observed:  # To iterate over a weak set takes a microsecond, also an empty one.
-            self._observed = len(self._streams) > 0
+        audience = self.audience
+        if audience.present:  # To iterate over a weak set takes a microsecond, also an empty one.
+            audience.present = len(self._streams) > 0
             for stream in self._streams:
                 stream.put(event)
 

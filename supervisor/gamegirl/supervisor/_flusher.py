@@ -205,7 +205,7 @@ class Flusher:
         settle = self._engine.settlement.settle
         # One by one they are let go of when they have just been looked at: memory that is in no
         # cache any more takes as long to free as a commit does to settle.
-        commits.clear()
+        del commits
         cells.reverse()
         pending.reverse()
         for outcome in outcomes:

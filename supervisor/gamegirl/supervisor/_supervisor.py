@@ -133,7 +133,7 @@ class Supervisor:
         self._clock = Clock() if clock is None else clock
         self._random = random.Random(secrets.randbits(128)) if randomness is None else randomness
         self._hub = EventHub(self.settings.events_max, log_event)
-        self._behaviour = SessionBehaviour(self.settings, on_turn)
+        self._behaviour = SessionBehaviour(self.settings, on_turn, self._hub.audience)
         self._behaviours = (self._behaviour, *behaviours)
         self._games = Games(self._store, self._new_nonce)
         self._started: anyio.Event | None = None
@@ -428,7 +428,7 @@ class Supervisor:
     # --- Observation ----------------------------------------------------------------------------
 
     def events(self) -> EventStream:
-        """A stream of what happens from now on, as data; `async for` over it, then `close` it.
+        """A stream of what is done from now on, as data; `async for` over it, then `close` it.
 
         An observer that falls behind by more than `events_max` loses the oldest events and gets an
         `EventsLost` with their number.

@@ -16,6 +16,7 @@ from gamegirl.actors.session._data import (
     Window,
 )
 from gamegirl.actors.session._events import (
+    Audience,
     ChoicePressed,
     CrownMoved,
     GameBooted,
@@ -39,6 +40,7 @@ from gamegirl.actors.session._state import SessionState
 
 __all__ = [
     "ActivityTier",
+    "Audience",
     "Booted",
     "ChoicePressed",
     "ClosedTurn",

@@ -16,6 +16,7 @@ from gamegirl.actors.session import _records as records
 from gamegirl.actors.session import _turns as turns
 from gamegirl.actors.session._changes import Changes
 from gamegirl.actors.session._data import ClosedTurn, Session
+from gamegirl.actors.session._events import Audience
 from gamegirl.actors.session._journal import window_field
 from gamegirl.actors.session._keys import channel_keys, journal_key
 from gamegirl.actors.session._parts import printable
@@ -35,6 +36,7 @@ class SessionBehaviour(Behaviour[SessionState]):
     Args:
         rules: Their numbers and texts.
         on_turn: Gets every closed turn, one at a time; None: the host asks for them.
+        audience: Who the events are for; None: somebody.
     """
 
     kind = "session"
@@ -43,9 +45,11 @@ class SessionBehaviour(Behaviour[SessionState]):
         self,
         rules: SessionRules | None = None,
         on_turn: OnTurn | None = None,
+        audience: Audience | None = None,
     ) -> None:
         self.rules = rules or SessionRules()
         self._on_turn = on_turn
+        self._audience = audience or Audience()
 
     def initial(self, actor_id: str) -> SessionState:
         """A channel that never had a game."""
@@ -96,7 +100,7 @@ class SessionBehaviour(Behaviour[SessionState]):
                     f"{state.quarantine}. Repair that key, or wipe the channel"
                 )
             )
-        changes = Changes(state, self.rules, now)
+        changes = Changes(state, self.rules, now, self._audience.present)
         window = state.window
         before = 0
         if window is not None and now > window.deadline:

@@ -22,6 +22,8 @@ class Changes(msgspec.Struct, eq=False):
     """Writes, conditions and effects of one message, in order.
 
     Attributes:
+        observed: Whether somebody looks at the events of each press and turn. Nobody mostly does:
+            then they aren't made.
         forms: The full forms are written at the end, once, however many rules asked for them.
         relisted: The listing's entry is written also if its turn number is there already.
         turns: Closed turns to write, in one patch.
@@ -32,6 +34,7 @@ class Changes(msgspec.Struct, eq=False):
     state: SessionState
     rules: SessionRules
     now: float
+    observed: bool = True
     writes: list[Write] = []
     requires: Sequence[Require] = ()
     effects: list[Effect] = []

@@ -5,6 +5,15 @@ from __future__ import annotations
 import msgspec
 
 
+class Audience:
+    """Whether somebody looks at the events of each press and turn, which no log keeps."""
+
+    __slots__ = ("present",)
+
+    def __init__(self, *, present: bool = True) -> None:
+        self.present = present
+
+
 class GameEvent(msgspec.Struct, frozen=True, gc=False):
     """Something happened in a channel's game."""
 

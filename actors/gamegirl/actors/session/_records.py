@@ -190,7 +190,8 @@ def _append(changes: Changes, entry: TurnRecord, *, narration: bool) -> None:
     state.append_record(data, rules.history_max)
     changes.write(AppendList(history_key(state.channel_id), (data,), rules.history_max))
     changes.full(relisted=False)
-    changes.emit(TurnRecorded(state.channel_id, state.game_id, entry.turn, narration))
+    if changes.observed:
+        changes.emit(TurnRecorded(state.channel_id, state.game_id, entry.turn, narration))
 
 
 def _records(changes: Changes, count: int | None = None) -> list[StoredRecord]:

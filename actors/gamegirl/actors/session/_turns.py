@@ -126,7 +126,8 @@ def press(changes: Changes, message: Press) -> Pressed:
         window = state.window = OpenWindow(now, now + rules.window_seconds)
         name, entry = window_field(state, window)
         fields[name] = entry
-        changes.emit(WindowOpened(state.channel_id, state.game_id, turn, window.deadline))
+        if changes.observed:
+            changes.emit(WindowOpened(state.channel_id, state.game_id, turn, window.deadline))
     deadline = window.deadline
     answer = Pressed(state.game_id, turn, opened, max(0.0, deadline - now), deadline)
     if press_id is not None:
@@ -134,7 +135,8 @@ def press(changes: Changes, message: Press) -> Pressed:
         name, entry = answer_field(user_id, press_id, answer)
         fields[name] = entry
     changes.journal(fields)
-    changes.emit(ChoicePressed(state.channel_id, state.game_id, user_id, turn))
+    if changes.observed:
+        changes.emit(ChoicePressed(state.channel_id, state.game_id, user_id, turn))
     return answer
 
 
@@ -270,6 +272,7 @@ def _close(changes: Changes, window: OpenWindow, closed_at: float) -> ClosedTurn
         changes.write(notes_ahead(state), index_entry(state))
     else:
         changes.full()
-    changes.emit(TurnClosed(state.channel_id, state.game_id, turn.turn, len(choices)))
+    if changes.observed:
+        changes.emit(TurnClosed(state.channel_id, state.game_id, turn.turn, len(choices)))
     changes.effect(WakeWaiters())
     return turn
