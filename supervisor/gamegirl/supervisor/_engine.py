@@ -207,30 +207,10 @@ class Engine:
             backlog.settle(envelope)
             cell.rest()
 
-    def ask_idle(self, role: Role, cell: Cell, message: object, now: float) -> Decision | Envelope:
-        """Handle a message of an idle actor, which seldom needs an envelope.
-
-        Returns:
-            The decision, if it changed nothing and nothing has to be waited for.
-        """
-        self.handled += 1
-        cell.last_used = now
-        try:
-            decision = cell.behaviour.handle(cell.state, message, now)
-            if decision.__class__ is not Decision:
-                _check_decision(decision)
-            times = self.times(cell) if role.timed else None
-        except BaseException as error:  # noqa: BLE001 - it is reported as a crash
-            envelope = Envelope(message, now, role.behaviour.sender(message))
-            self._raised(cell, envelope, error)
-            return envelope
-        if (
-            not (decision.writes or decision.effects or decision.requires or decision.quarantined)
-            and times is None
-            and decision.reply.__class__ is not Later
-        ):
-            return decision
-        envelope = Envelope(message, now, role.behaviour.sender(message))
+    def decided(
+        self, cell: Cell, envelope: Envelope, decision: Decision, times: Times | None
+    ) -> None:
+        """See to a decision of an idle actor, of which more comes than an answer."""
         if (
             self._gated
             and decision.writes
@@ -242,7 +222,6 @@ class Engine:
                 self._rearm(cell, *times)
         else:
             self._apply(cell, envelope, decision, times)
-        return envelope
 
     def _open_commit(self, cell: Cell, envelope: Envelope, decision: Decision) -> None:
         """See to a decision of an idle actor that writes, as nearly all presses' do.
@@ -264,14 +243,15 @@ class Engine:
         try:
             decision = cell.behaviour.handle(cell.state, envelope.message, envelope.stamp)
             if decision.__class__ is not Decision:
-                _check_decision(decision)
+                check_decision(decision)
             times = self.times(cell) if self.roles[cell.key.kind].timed else None
         except BaseException as error:  # noqa: BLE001 - it is reported as a crash
-            self._raised(cell, envelope, error)
+            self.raised(cell, envelope, error)
         else:
             self._apply(cell, envelope, decision, times)
 
-    def _raised(self, cell: Cell, envelope: Envelope, error: BaseException) -> None:
+    def raised(self, cell: Cell, envelope: Envelope, error: BaseException) -> None:
+        """A handler has raised: report it, and answer whoever asked."""
         trace = "".join(traceback.format_exception(error, limit=-_FRAMES))
         self.life.crash(cell, envelope.message, error, trace, envelope)
         if not isinstance(error, Exception):
@@ -432,7 +412,7 @@ class Engine:
         try:
             decision = behaviour.handle(state, _WOKEN, now)
             if decision.__class__ is not Decision:
-                _check_decision(decision)
+                check_decision(decision)
             wake = behaviour.wake_at(state)
             if (
                 wake is None
@@ -445,7 +425,7 @@ class Engine:
                 return
             times = self.times(cell)
         except BaseException as error:  # noqa: BLE001 - it is reported as a crash
-            self._raised(cell, Envelope(_WOKEN, now, internal=True), error)
+            self.raised(cell, Envelope(_WOKEN, now, internal=True), error)
         else:
             self._apply(cell, Envelope(_WOKEN, now, internal=True), decision, times)
 
@@ -539,6 +519,11 @@ class Engine:
                 signal.set()
 
 
-def _check_decision(decision: object) -> None:
+def check_decision(decision: object) -> None:
+    """Whether a handler has given one.
+
+    Raises:
+        TypeError: It hasn't.
+    """
     if not isinstance(decision, Decision):
         raise TypeError(f"handle() returned {decision!r:.100}, expected a Decision")
