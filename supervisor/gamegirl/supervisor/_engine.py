@@ -416,7 +416,7 @@ class Engine:
             wake = behaviour.wake_at(state)
             if (
                 wake is None
-                and (wake if self.roles[cell.key.kind].one else behaviour.due_at(state)) == cell.due
+                and behaviour.due_at(state) == cell.due
                 and not (decision.writes or decision.effects)
                 and not (decision.requires or decision.quarantined)
                 and decision.reply.__class__ is not Later

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from gamegirl.actors import Behaviour
 from gamegirl.actors._mailbox import Envelope
@@ -16,17 +16,15 @@ class Role:
 
     Attributes:
         timed: It has timers or due times at all.
-        one: It is due when it wants to be woken.
     """
 
-    __slots__ = ("behaviour", "cells", "one", "timed")
+    __slots__ = ("behaviour", "cells", "timed")
 
     def __init__(self, behaviour: Behaviour[Any]) -> None:
         self.behaviour = behaviour
         self.cells: dict[str, Cell] = {}
         classes = type(behaviour).__mro__
         own = classes[: classes.index(Behaviour)]
-        self.one = cast(Any, type(behaviour)).due_at is cast(Any, Behaviour).due_at
         self.timed = any(not _ALARMS.isdisjoint(vars(cls)) for cls in own)
 
 

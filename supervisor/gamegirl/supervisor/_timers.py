@@ -22,8 +22,11 @@ from gamegirl.supervisor._clock import Clock
 _TICK_SECONDS = 1 / 64
 """A power of two, so that a tick begins exactly when the first timer in it can be due."""
 
-_LOOK = 16
-"""After so many timers it is looked what time it is."""
+_LOOK_FEW, _LOOK_MANY = 16, 128
+"""After so many timers it is looked what time it is: few as long as nobody knows what they take."""
+
+_LOOK_SECONDS = 0.0001
+"""If as many took less than this, twice as many are fired before the next look."""
 
 _SLICE_SECONDS = 0.001
 """After so long others get a turn on the loop."""
@@ -115,8 +118,9 @@ class Timers:
         timers, monotonic, epoch = self._open, self._clock.monotonic, self._clock.now
         began = now = monotonic()
         self.now = epoch()
+        count = _LOOK_FEW
         while timers or self._open_next(now):
-            some = timers[-_LOOK:]
+            some = timers[-count:]
             while some and some[0][0] > now:
                 del some[0]
             if not some:
@@ -124,8 +128,9 @@ class Timers:
             del timers[-len(some) :]
             for _, call, subject, when in reversed(some):
                 call(subject, when)
-            now = monotonic()
+            looked, now = now, monotonic()
             self.now = epoch()
+            count = min(2 * count, _LOOK_MANY) if now - looked < _LOOK_SECONDS else _LOOK_FEW
             if now - began > _SLICE_SECONDS:
                 await checkpoint()
                 began = now = monotonic()
