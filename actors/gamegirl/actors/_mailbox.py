@@ -16,10 +16,14 @@ from gamegirl.actors._errors import MailboxFullError
 
 
 class Signal(Protocol):
-    """What a caller waits for: an `anyio.Event`."""
+    """What a caller waits for, as far as whoever answers knows it: a future of asyncio's is one."""
 
-    def set(self) -> None:
-        """Wake all who wait."""
+    def done(self) -> bool:
+        """Whether it is set, or the caller was cancelled."""
+        ...
+
+    def set_result(self, result: None, /) -> None:
+        """Wake the caller."""
         ...
 
 
@@ -64,8 +68,9 @@ class Envelope(msgspec.Struct, eq=False):
         if self.done:
             return
         self.done = True
-        if self.signal is not None:
-            self.signal.set()
+        signal = self.signal
+        if signal is not None and not signal.done():
+            signal.set_result(None)
 
 
 class Mailbox(msgspec.Struct, eq=False, gc=False):

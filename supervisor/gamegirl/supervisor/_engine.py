@@ -208,33 +208,31 @@ class Engine:
             cell.rest()
 
     def decided(
-        self, cell: Cell, envelope: Envelope, decision: Decision, times: Times | None
-    ) -> None:
+        self, cell: Cell, message: object, now: float, decision: Decision, times: Times | None
+    ) -> Envelope:
         """See to a decision of an idle actor, of which more comes than an answer."""
+        sender = cell.behaviour.sender(message)
         if (
-            self._gated
-            and decision.writes
-            and not (decision.requires or decision.quarantined)
-            and decision.reply.__class__ is not Later
+            not (self._gated and decision.writes)
+            or decision.requires
+            or decision.quarantined
+            or decision.reply.__class__ is Later
         ):
-            self._open_commit(cell, envelope, decision)
-            if times is not None:
-                self._rearm(cell, *times)
-        else:
+            envelope = Envelope(message, now, sender)
             self._apply(cell, envelope, decision, times)
-
-    def _open_commit(self, cell: Cell, envelope: Envelope, decision: Decision) -> None:
-        """See to a decision of an idle actor that writes, as nearly all presses' do.
-
-        It makes what `apply` would, which puts it together bit by bit, for whatever may be there.
-        """
-        envelope.message = None
-        envelope.handled = envelope.counted = True
-        envelope.reply, envelope.error = decision.reply, decision.error
+            return envelope
+        # As nearly all that write: what `apply` puts together bit by bit, for whatever may be
+        # there, is made in one go. The message is of no use any more.
+        envelope = Envelope(
+            None, now, sender, False, True, True, False, False, decision.reply, decision.error
+        )
         commit = PendingCommit(decision.writes, (), decision.effects, (envelope,), urgent=True)
         cell.backlog = Backlog(unsettled=1, commits=[commit])
         self.watch.add(cell, commit)
         self.commits.add(cell, urgent=True)
+        if times is not None:
+            self._rearm(cell, *times)
+        return envelope
 
     def handle(self, cell: Cell, envelope: Envelope) -> None:
         """Have the behaviour decide about a message, and see to what it decided."""

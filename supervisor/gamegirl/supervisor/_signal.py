@@ -1,7 +1,8 @@
 """What a caller waits on: one event for one waiter, of the backend's own making.
 
 An `anyio.Event` asks each time which backend runs, and is three objects on asyncio. Every answer
-that is not there at once takes one, so this is worth two small classes.
+that is not there at once takes one, so on asyncio it is a plain future, and on trio a small class
+that is set like one.
 """
 
 from __future__ import annotations
@@ -12,23 +13,13 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, Protocol
 
+from gamegirl.actors._mailbox import Signal
 
-class Signal(Protocol):
+
+class Awaited(Signal, Protocol):
     """Awaited by one task, once; set by anybody on the same loop, before or after."""
 
-    def set(self) -> None:
-        """Wake whoever waits."""
-        ...
-
     def __await__(self) -> Generator[Any, Any, object]: ...
-
-
-class _AsyncioSignal(asyncio.Future[None]):
-    __slots__ = ()
-
-    def set(self) -> None:
-        if not self.done():  # The waiter may have been cancelled.
-            self.set_result(None)
 
 
 class _TrioSignal:
@@ -39,7 +30,10 @@ class _TrioSignal:
         self._set = False
         self._task: Any = None
 
-    def set(self) -> None:
+    def done(self) -> bool:
+        return self._set
+
+    def set_result(self, _: None, /) -> None:
         self._set = True
         task, self._task = self._task, None
         if task is not None:
@@ -59,9 +53,10 @@ class _TrioSignal:
         return self._lowlevel.Abort.SUCCEEDED
 
 
-def signal_maker() -> Callable[[], Signal]:
+def signal_maker() -> Callable[[], Awaited]:
     """Makes signals for the loop that this is called on."""
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_task():
         return partial(_TrioSignal, trio.lowlevel)
-    return partial(_AsyncioSignal, loop=asyncio.get_running_loop())
+    future: type[asyncio.Future[None]] = asyncio.Future
+    return partial(future, loop=asyncio.get_running_loop())

@@ -506,8 +506,7 @@ class Supervisor:
                     if decision.error is None:
                         return reply
                     raise decision.error
-                envelope = Envelope(message, now, role.behaviour.sender(message))
-                engine.decided(cell, envelope, decision, times)
+                envelope = engine.decided(cell, message, now, decision, times)
         else:
             self._yield_at -= 1  # Also a message that is refused brings the next yield closer.
             envelope = Envelope(message, now, role.behaviour.sender(message))

@@ -26,9 +26,10 @@ class Watchdog:
         self._clock = clock
         self._timeout_seconds = timeout_seconds
         self._look_seconds = timeout_seconds / _LOOKS
-        self._looks_late = 2 * self._look_seconds
         self._looked = 0.0
         self._stood_still = 0.0
+        self._late = 0.0  # If it isn't looked before that, this process has stood still.
+        self._patience = timeout_seconds  # A deadline is so far away as the clock has it.
         self._items: dict[PendingCommit | Envelope, Cell] = {}
         self._filled = anyio.Event()
 
@@ -36,11 +37,11 @@ class Watchdog:
         """Tell the engine if the item, which is new, isn't settled in time."""
         now, items = self._clock.read(), self._items
         if not items:
-            self._looked = now
+            self._looked, self._late = now, now + 2 * self._look_seconds
             self._filled.set()
-        elif now - self._looked > self._looks_late:
+        elif now > self._late:
             self._look(now)
-        item.deadline = now - self._stood_still + self._timeout_seconds
+        item.deadline = now + self._patience
         items[item] = cell
 
     def renew(self, cell: Cell, item: PendingCommit | Envelope) -> None:
@@ -87,4 +88,5 @@ class Watchdog:
         beyond = now - self._looked - self._look_seconds
         if beyond > self._look_seconds:
             self._stood_still += beyond
-        self._looked = now
+            self._patience = self._timeout_seconds - self._stood_still
+        self._looked, self._late = now, now + 2 * self._look_seconds

@@ -91,12 +91,12 @@ class Changes(msgspec.Struct, eq=False):
 
     def decision(self, reply: Any = None, error: GameGirlError | None = None) -> Decision:
         """All of it."""
-        writes: Sequence[Write] = self.writes
+        writes = self.writes
         if self.turns or self.turns_gone:
             key = turns_key(self.state.channel_id)
-            writes = [*writes, PatchHash(key, self.turns, tuple(self.turns_gone))]
+            writes.append(PatchHash(key, self.turns, tuple(self.turns_gone)))
         if self.forms:
-            writes = [*writes, *full_forms(self.state, self.rules, relisted=self.relisted)]
+            writes += full_forms(self.state, self.rules, relisted=self.relisted)
         # Tuples: the garbage collector lets go of one that holds nothing that it must walk through.
         return Decision(
             reply, tuple(writes), tuple(self.effects), error, self.requires, self.quarantined

@@ -159,7 +159,7 @@ def _record(changes: Changes, kept: KeptTurn, narrative: str) -> TurnRecord:
     _append(changes, entry, narration=False)
     recorded, number = state.recorded, turn.turn
     del state.turns[number]
-    recorded[number] = max(recorded.values(), default=0) + 1
+    recorded[number] = next(reversed(recorded.values()), 0) + 1
     if kept.answers:
         state.answered[number] = kept.answers
     name, value = recorded_field(state, number)

@@ -190,7 +190,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False):
         records = (*self.records, record)
         gone, self.records = records[:-keep], records[-keep:]
         if self.tally is not None:
-            changed = self.tally + tally_of((record,)) - tally_of(gone)
+            changed = self.tally + tally_of((record,)) - (tally_of(gone) if gone else 0)
             self.tally = changed % (1 << 8 * _TALLY_BYTES)
 
     def cut_records(self, keep: int) -> None:

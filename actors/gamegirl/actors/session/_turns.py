@@ -129,7 +129,8 @@ def press(changes: Changes, message: Press) -> Pressed:
         if changes.observed:
             changes.emit(WindowOpened(state.channel_id, state.game_id, turn, window.deadline))
     deadline = window.deadline
-    answer = Pressed(state.game_id, turn, opened, max(0.0, deadline - now), deadline)
+    remaining = deadline - now
+    answer = Pressed(state.game_id, turn, opened, max(0.0, remaining), deadline)
     if press_id is not None:
         state.answers.setdefault(user_id, {})[press_id] = answer
         name, entry = answer_field(user_id, press_id, answer)

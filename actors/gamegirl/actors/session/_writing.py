@@ -128,7 +128,7 @@ def notes(state: SessionState, **digests: str) -> Write:
 
 def notes_ahead(state: SessionState) -> Write:
     """What is noted when a turn is closed that the forms don't know of."""
-    fields = {"schema": str(AHEAD), "ahead": str(state.turn_number)}
+    fields: dict[str, Value] = {"schema": b"%d" % AHEAD, "ahead": b"%d" % state.turn_number}
     return PatchHash(meta_key(state.channel_id), fields)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
 import hiredis
+import msgspec
 
 from gamegirl.actors import (
     AppendList,
@@ -44,6 +44,8 @@ Argument: TypeAlias = "str | bytes"
 
 _PACK: Callable[[tuple[Any, ...]], bytes] = cast(Any, hiredis).pack_command
 """What redis-py calls too, after it has looked at each argument, which here are texts and bytes."""
+
+_NUMBER = msgspec.json.Encoder().encode
 
 _FEW = 24
 _HEADS = tuple(b"%d:0:1" % size for size in range(_FEW))
@@ -99,8 +101,14 @@ def _due_arguments(commit: Commit, to: list[Argument]) -> bytes:
         if due is not None:
             if problem := _typed.due_problem(due):
                 raise ValueError(problem)
-            to.append(repr(float(due)).encode())
+            to.append(seconds(float(due)))
     return mark + b"r" if commit.release else mark
+
+
+def seconds(moment: float) -> bytes:
+    """A moment as text, as `repr` has it."""
+    # The encoder has it in an eighth of the time, and of usual numbers in the same digits.
+    return _NUMBER(moment) if 1e-3 < moment < 1e15 else repr(moment).encode()
 
 
 def _write_arguments(write: Write, to: list[Argument]) -> None:
@@ -165,8 +173,10 @@ _ADD: Mapping[type, Callable[[Any, list[Argument]], None]] = MappingProxyType(
 
 def _add_fields(fields: Mapping[str, Value], to: list[Argument]) -> None:
     # Without a call for each: a full form has dozens, which are mostly all texts or all bytes.
-    names, values = _all_bytes(fields), _all_bytes(fields.values())
-    to += chain.from_iterable(zip(names, values, strict=True))
+    flat: list[bytes] = [b""] * (2 * len(fields))
+    flat[::2] = _all_bytes(fields)
+    flat[1::2] = _all_bytes(fields.values())
+    to += flat
 
 
 def _all_bytes(values: Iterable[Any]) -> Iterable[bytes]:

@@ -195,7 +195,7 @@ class RedisStore:
     async def due(self, until: float) -> Sequence[Due]:
         """The actors due at or before `until` (epoch seconds), oldest first."""
         process = self._opened()
-        head = [*self._claimer(process), repr(float(until)).encode()]
+        head = [*self._claimer(process), _encode.seconds(float(until))]
 
         def run() -> list[Due]:
             found: dict[str, Due] = {}  # A member that moves between two pages is seen twice.
