@@ -79,6 +79,7 @@ class Engine:
         roles: The registered behaviours by kind.
         handled: So many messages were handled.
         closing: While draining: what those get who still wait.
+        changes: Who waits for an actor's next committed change.
     """
 
     claims: Claims
@@ -120,7 +121,7 @@ class Engine:
         self._fire = self.fire  # Once for all timers, which are many.
         self._share = max(1, int(settings.mailbox_max * settings.mailbox_share))
         self._gated = settings.durability is Durability.COMMITTED
-        self._changes: dict[ActorKey, anyio.Event] = {}
+        self.changes: dict[ActorKey, anyio.Event] = {}
 
     def role(self, kind: str) -> Role:
         """The registered behaviour of this kind.
@@ -229,7 +230,7 @@ class Engine:
         commit = PendingCommit(decision.writes, (), decision.effects, (envelope,), urgent=True)
         cell.backlog = Backlog(unsettled=1, commits=[commit])
         self.watch.add(cell, commit)
-        self.commits.add(cell, urgent=True)
+        self.commits.open(cell)
         if times is not None:
             self._rearm(cell, *times)
         return envelope
@@ -499,22 +500,21 @@ class Engine:
 
     def change_signal(self, key: ActorKey) -> anyio.Event:
         """Is set at the actor's next committed change."""
-        signal = self._changes.get(key)
+        signal = self.changes.get(key)
         if signal is None:
-            signal = self._changes[key] = anyio.Event()
+            signal = self.changes[key] = anyio.Event()
         return signal
 
     def end_changes(self) -> None:
         """Let all who wait for changes look up: there will be none any more."""
-        for signal in self._changes.values():
+        for signal in self.changes.values():
             signal.set()
-        self._changes.clear()
+        self.changes.clear()
 
     def changed(self, cell: Cell) -> None:
-        if self._changes:
-            signal = self._changes.pop(cell.key, None)
-            if signal is not None:
-                signal.set()
+        signal = self.changes.pop(cell.key, None)
+        if signal is not None:
+            signal.set()
 
 
 def check_decision(decision: object) -> None:

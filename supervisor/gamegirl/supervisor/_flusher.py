@@ -79,6 +79,12 @@ class Flusher:
                 self._engine.timers.after(self._flush_seconds, self._hurry_patient, None)
             self._patient[cell] = self._clock.monotonic() + self._flush_seconds
 
+    def open(self, cell: Cell) -> None:
+        """The actor, which had nothing to commit, has something urgent."""
+        self._urgent[cell] = None
+        if self._idle and len(self._urgent) >= self._portion * self._busy:
+            self._wake()
+
     def hurry(self) -> None:
         """Commit at once what may wait for company."""
         self._urgent.update(dict.fromkeys(self._patient))
@@ -169,7 +175,18 @@ class Flusher:
                 continue
             sent = commit.sent
             if sent is None:
-                sent = commit.sent = _freeze(cell, commit)
+                writes, revision = commit.writes, cell.revision + 1
+                # As it goes to the store, now and whenever it is sent again.
+                sent = commit.sent = Commit(
+                    cell.key,
+                    cell.owner,
+                    revision,
+                    f"{cell.stem}{revision}",
+                    _merge(writes) if isinstance(writes, Joined) else writes,
+                    commit.requires,
+                    commit.due,
+                    commit.release,
+                )
             commit.flying = True
             cells.append(cell)
             pending.append(commit)
@@ -219,21 +236,6 @@ class Flusher:
 
     async def _back_off(self) -> None:
         await anyio.sleep(self._engine.retry_delay(self._failures))
-
-
-def _freeze(cell: Cell, commit: PendingCommit) -> Commit:
-    """The commit as it goes to the store, now and whenever it is sent again."""
-    revision = cell.revision + 1
-    return Commit(
-        cell.key,
-        cell.owner,
-        revision,
-        f"{cell.stem}{revision}",
-        _merge(commit.writes) if isinstance(commit.writes, Joined) else commit.writes,
-        commit.requires,
-        commit.due,
-        commit.release,
-    )
 
 
 def _merge(writes: Sequence[Write]) -> Sequence[Write]:

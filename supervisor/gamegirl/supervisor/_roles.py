@@ -51,6 +51,10 @@ class Commits(Protocol):
 
     trouble: str
 
+    def open(self, cell: Cell) -> None:
+        """The actor, which had nothing to commit, has something urgent."""
+        ...
+
     def add(self, cell: Cell, *, urgent: bool) -> None:
         """The actor has something to commit."""
         ...

@@ -66,7 +66,7 @@ class Settlement:
             for envelope in envelopes:
                 envelope.finish()
                 backlog.settle(envelope)
-        if commit.writes:
+        if engine.changes and commit.writes:
             engine.changed(cell)
         if commit.release:
             engine.life.released(cell)

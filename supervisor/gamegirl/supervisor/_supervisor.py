@@ -153,6 +153,7 @@ class Supervisor:
         self._engine = engine = Engine(
             settings, self._behaviours, clock, self._random, self._hub, self._timers
         )
+        self._sessions = engine.roles[SessionBehaviour.kind].cells
         patience = settings.flush_seconds if settings.durability is Durability.TURN else 0.0
         self._watchdog = Watchdog(engine, clock, settings.commit_timeout_seconds + patience)
         self._courtesy = Courtesy(self._store)
@@ -342,7 +343,8 @@ class Supervisor:
             InvalidIdError: The id can't be one.
         """
         self._check_thread()
-        check_id(channel_id, "channel_id")
+        if type(channel_id) is not str or channel_id not in self._sessions:
+            check_id(channel_id, "channel_id")  # A live one's was looked at before.
         return SessionRef(channel_id, self, self._make_id, self.settings)
 
     def actor(self, kind: str, actor_id: str) -> ActorRef:

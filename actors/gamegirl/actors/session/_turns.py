@@ -244,14 +244,21 @@ def _size_with(
 
 def _close(changes: Changes, window: OpenWindow, closed_at: float) -> ClosedTurn:
     state = changes.state
-    choices = state.pending()
+    choices: dict[str, str] = {}
+    names: dict[str, str] = {}
+    stamps: list[float] = []
+    for user_id, choice in state.choices.items():
+        seat = state.players[user_id]
+        choices[user_id] = choice.text
+        names[user_id] = seat.user_name
+        stamps.append(seat.last_active)
     state.end_turn(choices)
     turn = ClosedTurn(
         state.channel_id,
         state.game_id,
         state.turn_number,
         choices,
-        {user_id: state.players[user_id].user_name for user_id in choices},
+        names,
         state.crown_holder,
         window.opened_at,
         closed_at,
@@ -265,8 +272,7 @@ def _close(changes: Changes, window: OpenWindow, closed_at: float) -> ClosedTurn
     state.answers = {}
     # The forms and the turn say it all together, unless somebody has joined without pressing.
     short = bool(choices) and not state.joins
-    stamps = [state.players[user_id].last_active for user_id in choices] if short else ()
-    name, value = turn_field(kept, stamps)
+    name, value = turn_field(kept, stamps if short else ())
     changes.turns[name] = value
     if short:
         changes.clear_journal()

@@ -66,21 +66,36 @@ class Batch(Generic[RequestT, ResultT]):
     _broken: dict[int, Broken] = attrs.field(factory=dict[int, Broken], init=False)
 
     def _calls(self) -> Iterator[Call]:
+        encode = self.encode
         for start in range(0, len(self.requests), PORTION):
+            portion = self.requests[start : start + PORTION]
             keys, arguments = list(self.head[0]), list(self.head[1])
-            count = 0
-            for index, request in enumerate(self.requests[start : start + PORTION], start):
-                known, given = len(keys), len(arguments)
-                try:
-                    self.encode(request, keys, arguments)
-                except (TypeError, ValueError, AttributeError) as error:
-                    del keys[known:], arguments[given:]
-                    self._broken[index] = _typed.unstorable(error)
-                else:
-                    count += 1
+            count = len(portion)
+            try:
+                for request in portion:
+                    encode(request, keys, arguments)
+            except (TypeError, ValueError, AttributeError):
+                keys, arguments, count = self._encodable(portion, start)
             if count:
                 self._counts.append(count)
                 yield keys, arguments
+
+    def _encodable(
+        self, portion: Sequence[RequestT], start: int
+    ) -> tuple[list[Any], list[Any], int]:
+        """The keys and arguments of those that can be encoded, and how many they are."""
+        keys, arguments = list(self.head[0]), list(self.head[1])
+        count = 0
+        for index, request in enumerate(portion, start):
+            known, given = len(keys), len(arguments)
+            try:
+                self.encode(request, keys, arguments)
+            except (TypeError, ValueError, AttributeError) as error:
+                del keys[known:], arguments[given:]
+                self._broken[index] = _typed.unstorable(error)
+            else:
+                count += 1
+        return keys, arguments, count
 
     def steps(self, script: Script) -> Steps[list[ResultT | Broken]]:
         """Send them all; the result of each, in their order."""
