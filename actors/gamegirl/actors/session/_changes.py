@@ -37,7 +37,7 @@ class Changes(msgspec.Struct, eq=False):
     observed: bool = True
     writes: list[Write] = []
     requires: Sequence[Require] = ()
-    effects: list[Effect] = []
+    effects: list[Effect] | tuple[()] = ()
     quarantined: Sequence[Quarantined] = ()
     closed: ClosedTurn | None = None
     forms: bool = False
@@ -74,11 +74,15 @@ class Changes(msgspec.Struct, eq=False):
 
     def emit(self, event: object) -> None:
         """Tell the observers."""
-        self.effects.append(Emit(event))
+        self.effect(Emit(event))
 
     def effect(self, effect: Effect) -> None:
         """Have something done outside."""
-        self.effects.append(effect)
+        effects = self.effects
+        if isinstance(effects, tuple):
+            self.effects = [effect]
+        else:
+            effects.append(effect)
 
     def require_holder(self, game_id: str, holder: str | None, message: str) -> None:
         """Commit only if the game is held as we think, else refuse with `GameActiveError`."""

@@ -217,6 +217,17 @@ def _heads(lengths: tuple[int, ...]) -> Sequence[bytes]:
         return [b"\r\n$%d\r\n" % length for length in lengths]
 
 
+def outcomes(commits: Sequence[Commit], answers: Sequence[Any]) -> list[Outcome]:
+    """What the script says about commits, in their order.
+
+    Raises:
+        LookupError, TypeError, ValueError: Among the answers is one that is no such answer.
+    """
+    if answers.count(1) == len(answers):  # As nearly always.
+        return [_DONE] * len(answers)
+    return list(map(outcome, commits, answers))
+
+
 def outcome(commit: Commit, answer: Any) -> Outcome:
     """What the script says about a commit.
 

@@ -171,7 +171,7 @@ class RedisStore:
     async def commit(self, commits: Sequence[Commit]) -> Sequence[Outcome]:
         """Make each commit, once, however often it is sent."""
         head: Call = ([_typed.DUE_KEY], [])
-        batch = Batch(head, commits, _encode.commit_arguments, _encode.outcome)
+        batch = Batch(head, commits)
         steps = batch.steps(_scripts.COMMIT)
         wire = await self._wired("commit")
         if wire is not None:

@@ -6,21 +6,19 @@ thread can take them over a connection of its own, and the loop over the one tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 from redis.exceptions import NoScriptError, ResponseError
 
 from gamegirl.supervisor.stores import _typed
-from gamegirl.supervisor.stores._encode import packed
-from gamegirl.supervisor.stores._protocol import Broken
+from gamegirl.supervisor.stores._encode import commit_arguments, outcomes, packed
+from gamegirl.supervisor.stores._protocol import Broken, Commit, Outcome
 from gamegirl.supervisor.stores._scripts import Script
 
 T = TypeVar("T")
-RequestT = TypeVar("RequestT")
-ResultT = TypeVar("ResultT")
 
 Call: TypeAlias = tuple[list[Any], list[Any]]
 """A script's keys and arguments."""
@@ -48,48 +46,41 @@ class Refused(Exception):
 
 
 @attrs.define
-class Batch(Generic[RequestT, ResultT]):
-    """Requests that go out in portions, and what brings their results into their order.
+class Batch:
+    """Commits that go out in portions, and what brings their outcomes into their order.
 
     Attributes:
         head: The keys and arguments that each call of the script begins with.
-        requests: Commits, or claims.
-        encode: Adds a request to keys and arguments; if it raises, what it has added is dropped.
-        decode: Makes a result of a request and its answer.
+        commits: In the order of their outcomes.
     """
 
     head: Call
-    requests: Sequence[RequestT]
-    encode: Callable[[RequestT, list[Any], list[Any]], None]
-    decode: Callable[[RequestT, Any], ResultT]
+    commits: Sequence[Commit]
     _counts: list[int] = attrs.field(factory=list[int], init=False)
     _broken: dict[int, Broken] = attrs.field(factory=dict[int, Broken], init=False)
 
     def _calls(self) -> Iterator[Call]:
-        encode = self.encode
-        for start in range(0, len(self.requests), PORTION):
-            portion = self.requests[start : start + PORTION]
+        for start in range(0, len(self.commits), PORTION):
+            portion = self.commits[start : start + PORTION]
             keys, arguments = list(self.head[0]), list(self.head[1])
             count = len(portion)
             try:
-                for request in portion:
-                    encode(request, keys, arguments)
+                for commit in portion:
+                    commit_arguments(commit, keys, arguments)
             except (TypeError, ValueError, AttributeError):
                 keys, arguments, count = self._encodable(portion, start)
             if count:
                 self._counts.append(count)
                 yield keys, arguments
 
-    def _encodable(
-        self, portion: Sequence[RequestT], start: int
-    ) -> tuple[list[Any], list[Any], int]:
+    def _encodable(self, portion: Sequence[Commit], start: int) -> tuple[list[Any], list[Any], int]:
         """The keys and arguments of those that can be encoded, and how many they are."""
         keys, arguments = list(self.head[0]), list(self.head[1])
         count = 0
-        for index, request in enumerate(portion, start):
+        for index, commit in enumerate(portion, start):
             known, given = len(keys), len(arguments)
             try:
-                self.encode(request, keys, arguments)
+                commit_arguments(commit, keys, arguments)
             except (TypeError, ValueError, AttributeError) as error:
                 del keys[known:], arguments[given:]
                 self._broken[index] = _typed.unstorable(error)
@@ -97,24 +88,23 @@ class Batch(Generic[RequestT, ResultT]):
                 count += 1
         return keys, arguments, count
 
-    def steps(self, script: Script) -> Steps[list[ResultT | Broken]]:
-        """Send them all; the result of each, in their order."""
-        if not self.requests:
+    def steps(self, script: Script) -> Steps[list[Outcome]]:
+        """Send them all; the outcome of each, in their order."""
+        if not self.commits:
             return []
-        return self._results((yield from evaluation(script, self._calls())))
+        return self._outcomes((yield from evaluation(script, self._calls())))
 
-    def _results(self, answers: Sequence[Any]) -> list[ResultT | Broken]:
+    def _outcomes(self, answers: Sequence[Any]) -> list[Outcome]:
         portions: list[list[Any]] = [one for one in answers if isinstance(one, list)]
         if list(map(len, portions)) != self._counts:
             raise ValueError(f"no answers to {self._counts} requests: {answers!r:.200}")
-        broken, requests = self._broken, self.requests
+        broken, commits = self._broken, self.commits
         if broken:
-            requests = [one for index, one in enumerate(requests) if index not in broken]
-        items = chain.from_iterable(portions)
-        results: list[ResultT | Broken] = list(map(self.decode, requests, items))
+            commits = [one for index, one in enumerate(commits) if index not in broken]
+        found = outcomes(commits, list(chain.from_iterable(portions)))
         for index in sorted(broken):
-            results.insert(index, broken[index])
-        return results
+            found.insert(index, broken[index])
+        return found
 
 
 def evaluation(script: Script, calls: Iterable[Call]) -> Steps[list[Any]]:
