@@ -226,9 +226,8 @@ class Flusher:
         cells.reverse()
         pending.reverse()
         for outcome in outcomes:
-            cell, commit = cells.pop(), pending.pop()
-            commit.flying = False
-            settle(cell, commit, outcome)
+            cell = cells.pop()
+            settle(cell, pending.pop(), outcome)
             backlog = cell.backlog
             if backlog is not None and backlog.commits:
                 self.add(cell, urgent=True)

@@ -60,7 +60,6 @@ class Settlement:
         if idle:  # As nearly always. Nothing counts any more but what is answered now.
             cell.backlog = None
             for envelope in envelopes:
-                envelope.counted = False
                 envelope.finish()
         else:
             for envelope in envelopes:
@@ -91,6 +90,7 @@ class Settlement:
         commit: PendingCommit,
         outcome: Fenced | Conflict | BadType | Unmet | Broken,
     ) -> None:
+        commit.flying = False
         if isinstance(outcome, Unmet):
             self._unmet(cell, commit, commit.requires[outcome.index].error)
         elif isinstance(outcome, (BadType, Broken)):

@@ -18,7 +18,7 @@ from gamegirl.actors.session._writing import full_forms
 from gamegirl.codec import GameGirlError
 
 
-class Changes(msgspec.Struct, eq=False):
+class Changes(msgspec.Struct, eq=False, gc=False):
     """Writes, conditions and effects of one message, in order.
 
     Attributes:

@@ -66,7 +66,8 @@ class Seat(msgspec.Struct, gc=False):
         """Note that the player was just active."""
         if now > self.last_active:
             self.last_active = now
-        self.last_active_turn = turn_number
+        if self.last_active_turn != turn_number:
+            self.last_active_turn = turn_number
 
     def player(self) -> Player:
         """The player as callers know it."""

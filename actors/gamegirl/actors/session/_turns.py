@@ -113,7 +113,8 @@ def press(changes: Changes, message: Press) -> Pressed:
         seat = _seat(changes, user_id, message.user_name)
     else:
         seat.refresh(turn - 1, now)
-        seat.consecutive_skips = 0
+        if seat.consecutive_skips:
+            seat.consecutive_skips = 0
     if choice is None:
         choice = state.choices[user_id] = Choice(_next_sequence(state), text)
     else:
@@ -223,7 +224,8 @@ def _size_with(
     size = state.choices_bytes + 6 * len(text)
     size += 6 * len(user_id) + 6 if before is None else -len(before.text)
     if size + size <= most:
-        state.choices_exact = False
+        if state.choices_exact:
+            state.choices_exact = False
         return size
     room = most - min(most // 2, 6 * rules.summary_max + 500)
     if not state.choices_exact:  # Once: from here on what is added is counted as it is.
