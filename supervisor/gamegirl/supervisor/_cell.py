@@ -188,7 +188,7 @@ class Cell:
     def own(self, claimed: Claimed) -> None:
         """Note the claim under which it is owned from now on."""
         self.owner = claimed.owner
-        self.stem = f"{claimed.owner.split(':', 2)[1]}."
+        self.stem = f"{claimed.owner.partition(':')[2].partition(':')[0]}."
         self.revision = claimed.revision
 
     def busy(self) -> Backlog:

@@ -157,7 +157,11 @@ class EventsLost(msgspec.Struct, frozen=True):
 
 
 class EventStream(AsyncIterator[object]):
-    """One observer's events, from the moment it was made; iterate over it, then `close` it."""
+    """One observer's events, from the moment it was made; iterate over it, then `close` it.
+
+    Of what was decided before and is committed after it, the events of presses and turns are
+    missing: nobody was there for whom to make them.
+    """
 
     def __init__(self, hub: EventHub, most: int) -> None:
         self._hub = hub

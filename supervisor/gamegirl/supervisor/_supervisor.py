@@ -483,6 +483,7 @@ class Supervisor:
             role = engine.roles[kind]
             cell = role.cells[actor_id]
         except KeyError:
+            self._yield_at -= 1  # Also what is refused brings the next yield closer.
             role, cell = engine.role(kind), None
         if cell is not None and cell.backlog is None:
             # It is idle: what `Engine.handle` does, without a call in between (a tenth of an ask)
@@ -509,12 +510,14 @@ class Supervisor:
                         return reply
                     raise decision.error
                 envelope = engine.decided(cell, message, now, decision, times)
+                # While this waits thousands of others may: nothing is kept for it.
+                del decision, reply, times
         else:
-            self._yield_at -= 1  # Also a message that is refused brings the next yield closer.
+            self._yield_at -= 1
             envelope = Envelope(message, now, role.behaviour.sender(message))
             cell = engine.deliver(role, actor_id, envelope)
         if not envelope.done:
-            del message  # While this waits thousands of others may: nothing is kept for it.
+            del message
             signal = self._new_signal()
             envelope.signal = signal
             try:

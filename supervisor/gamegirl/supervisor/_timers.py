@@ -22,11 +22,11 @@ from gamegirl.supervisor._clock import Clock
 _TICK_SECONDS = 1 / 64
 """A power of two, so that a tick begins exactly when the first timer in it can be due."""
 
-_LOOK_FEW, _LOOK_MANY = 16, 128
-"""After so many timers it is looked what time it is: few as long as nobody knows what they take."""
+_LOOK = 16
+"""After so many timers it is looked what time it is."""
 
-_LOOK_SECONDS = 0.0001
-"""If as many took less than this, twice as many are fired before the next look."""
+_TAKE = 128
+"""So many are taken off the list at a time, which takes longer than to fire one."""
 
 _SLICE_SECONDS = 0.001
 """After so long others get a turn on the loop."""
@@ -115,26 +115,28 @@ class Timers:
 
     async def _fire(self) -> None:
         """Fire all that is due, in the order of their times, then of being set."""
-        timers, monotonic, epoch = self._open, self._clock.monotonic, self._clock.now
+        timers, clock, monotonic = self._open, self._clock, self._clock.monotonic
         began = now = monotonic()
-        self.now = epoch()
-        count = _LOOK_FEW
+        self.now = now + clock.offset
         while timers or self._open_next(now):
-            some = timers[-count:]
+            some = timers[-_TAKE:]
             while some and some[0][0] > now:
                 del some[0]
             if not some:
                 return
             del timers[-len(some) :]
-            for _, call, subject, when in reversed(some):
-                call(subject, when)
-            looked, now = now, monotonic()
-            self.now = epoch()
-            count = min(2 * count, _LOOK_MANY) if now - looked < _LOOK_SECONDS else _LOOK_FEW
-            if now - began > _SLICE_SECONDS:
-                await checkpoint()
-                began = now = monotonic()
-                self.now = epoch()
+            some.reverse()
+            for position in range(0, len(some), _LOOK):
+                for _, call, subject, when in some[position : position + _LOOK]:
+                    call(subject, when)
+                now = monotonic()
+                self.now = now + clock.offset
+                if now - began > _SLICE_SECONDS:
+                    timers.extend(reversed(some[position + _LOOK :]))
+                    await checkpoint()
+                    began = now = monotonic()
+                    self.now = now + clock.offset
+                    break
 
     def _open_next(self, now: float) -> bool:
         """Sort the timers of the next tick, if it has come."""
