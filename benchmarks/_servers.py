@@ -61,6 +61,8 @@ def redis_server(aof: str) -> Generator[str, None, None]:
             "databases": str(DATABASES),
             "appendonly": "no" if aof == "no" else "yes",
             "appendfsync": "everysec",
+            # A rewrite that one contestant's writes set off would take a core in another's rounds.
+            "auto-aof-rewrite-percentage": "0",
             "logfile": str(Path(folder) / "log"),
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
