@@ -10,8 +10,9 @@ import asyncio
 import gc
 import json
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from itertools import pairwise
+from types import FrameType
 from typing import Any, cast
 
 import anyio
@@ -22,7 +23,14 @@ import redis
 import trio
 
 from gamegirl.actors import NeedsMore
-from gamegirl.actors.session import SessionBehaviour, _messages, _parts, _state, _writing
+from gamegirl.actors.session import (
+    ClosedTurn,
+    SessionBehaviour,
+    _messages,
+    _parts,
+    _state,
+    _writing,
+)
 from gamegirl.supervisor import Clock, MemoryStore, RedisStore, Settings, Supervisor
 from gamegirl.supervisor._keeper import Keeper
 from gamegirl.supervisor.stores import Due
@@ -47,6 +55,10 @@ _BYTES_PER_RECORD = 2950
 _OBJECTS_PER_PRESS = 31.0
 _OBJECTS_PER_ACTOR = 1.1
 _WAKE_UPS_PER_TURN = 24
+_SIDE_BY_SIDE = 64
+_STEPS = {"press": 1260, "close": 1940, "record": 2280}
+"""In bytecodes of CPython 3.11."""
+
 _SCRIPTS_PER_RESTORE = 0.02
 _COMMANDS_PER_RESTORE = 9.1
 _DECODED_PER_RESTORE = 2
@@ -278,6 +290,60 @@ async def test_a_turn_spells_its_roster_once(monkeypatch: pytest.MonkeyPatch) ->
     send(_messages.Record(turn.turn, turn.game_id, "It opened."))
     assert spelled == [4]
     assert sum(hashed) == 2  # The record that came, and the one that went.
+
+
+async def steps_of(act: Callable[[int], Coroutine[Any, Any, None]]) -> float:
+    """How many bytecodes of ours, without the store's, one of 64 that act side by side takes."""
+    steps = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal steps
+        file = frame.f_code.co_filename
+        if "gamegirl" not in file or "stores" in file or "tests" in file:
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        steps += event == "opcode"
+        return trace
+
+    traced_by = sys.gettrace()  # Whoever measures the coverage.
+    try:
+        async with anyio.create_task_group() as tasks:
+            for number in range(_SIDE_BY_SIDE):
+                tasks.start_soon(act, number)
+            sys.settrace(trace)
+    finally:
+        sys.settrace(traced_by)
+    return steps / _SIDE_BY_SIDE
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="each version has its own bytecode")
+async def test_a_press_a_close_and_a_record_take_so_many_steps_of_python() -> None:
+    """Counted, not timed: what a turn takes of the processor is mostly this."""
+    async with Supervisor("memory://", settings=_SETTINGS) as supervisor:
+        sessions = [supervisor.session(channel_name(number)) for number in range(_SIDE_BY_SIDE)]
+        turns: dict[int, ClosedTurn | None] = {}
+
+        async def press(number: int) -> None:
+            await sessions[number].press("1", "Ana", "Open the door")
+
+        async def close(number: int) -> None:
+            turns[number] = await sessions[number].close_window()
+
+        async def record(number: int) -> None:
+            turn = turns[number]
+            assert turn is not None
+            await sessions[number].record(turn, "It opened.")
+
+        for session in sessions:
+            await session.boot("G")
+            for user_id in ("1", "2", "3", "4"):
+                await session.press(user_id, f"Player {user_id}", "Wait")
+        steps = {act.__name__: await steps_of(act) for act in (press, close, record)}
+    assert {name: 0 < count <= _STEPS[name] for name, count in steps.items()} == {
+        "press": True,
+        "close": True,
+        "record": True,
+    }, steps
 
 
 async def test_a_press_in_flight_is_few_objects() -> None:

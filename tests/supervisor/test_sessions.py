@@ -393,6 +393,22 @@ async def test_events_tell_what_was_committed(stores: Stores) -> None:
         assert sorted(seen, key=wanted.index) == wanted
 
 
+async def test_an_observer_sees_presses_also_if_others_have_left(stores: Stores) -> None:
+    """Who closes its stream, or drops it, takes nothing from those who come later."""
+    async with hosted(stores()) as supervisor:
+        session = supervisor.session("c")
+        await session.boot("G")
+        for number in range(3):
+            events = supervisor.events()
+            await session.press(str(number), "Ana", "x")
+            events.close()
+            assert [
+                event.user_id async for event in events if isinstance(event, ChoicePressed)
+            ] == [str(number)]
+            del events
+            await session.press("somebody", "Bo", "unseen")
+
+
 async def test_a_watcher_sees_the_newest_state(stores: Stores) -> None:
     """watch() gives a snapshot at once and after changes; peek() is the live one."""
     async with hosted(stores()) as supervisor:

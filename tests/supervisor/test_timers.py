@@ -118,6 +118,29 @@ async def test_others_get_a_turn_while_thousands_fire() -> None:
     assert 0 < max(steps) <= 32
 
 
+async def test_timers_that_do_much_hold_nobody_up_after_many_that_did_nothing() -> None:
+    """How quickly those before them were done says nothing of them."""
+    now, fired = 1000.0, Fired()
+    timers = Timers(Clock(lambda: now, lambda: now))
+    turns: list[float] = []
+
+    def slow(name: object, when: float) -> None:
+        nonlocal now
+        fired.note(name, when)
+        now += 0.0002  # So long it takes.
+
+    for number in range(400):
+        timers.add(5.0, fired.note, number)
+    for number in range(400, 800):
+        timers.add(5.0, slow, number)
+    async with running(timers):
+        while len(fired.names) < 800:
+            turns.append(now)
+            await anyio.lowlevel.checkpoint()
+    assert fired.names == list(range(800))
+    assert max(after - before for before, after in pairwise(turns)) < 0.008
+
+
 @pytest.mark.parametrize("when", [0.0, 1e300, 1.7e308])
 async def test_any_time_will_do(when: float) -> None:
     """Long gone, or further away than the world lasts."""
