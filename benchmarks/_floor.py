@@ -1,14 +1,17 @@
-"""The floor of W6: the commands of its restores, with nothing made of what they are answered.
+"""The floors of W6: the commands of its restores, with next to nothing made of the answers.
 
 All that the runtime sends while it restores the sessions is caught once, as it is packed. Each
 round sends the same bytes again, two requests under way, and does no more with the answers than any
 client in Python must: hiredis parses them. No claim is decided on, no session made, nobody waits.
+
+The second floor also has each game's JSON form decoded, which no restore can do without, by the
+fastest decoder there is.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Any, cast
@@ -17,10 +20,12 @@ from urllib.parse import urlsplit
 
 import anyio
 import hiredis
+import msgspec
 
 from benchmarks import _cold
 from benchmarks._contest import Measure, Sample, Site
 from benchmarks._presses import CHANNELS
+from gamegirl.actors.session._state import Seat
 from gamegirl.supervisor import Supervisor
 from gamegirl.supervisor.stores._redis_calls import Request
 from gamegirl.supervisor.stores._redis_wire import Wire
@@ -29,16 +34,50 @@ _UNDER_WAY = 2
 _CHUNK = 1 << 18
 
 
+class _Form(msgspec.Struct):
+    game_id: str
+    game_name: str
+    active: bool
+    turn_number: int
+    title_screen_url: str
+    crown_holder: str | None
+    players: dict[str, Seat]
+
+
+_decode = msgspec.json.Decoder(_Form).decode
+
+
 @asynccontextmanager
 async def floor(site: Site) -> AsyncGenerator[Measure, None]:
     """The same commands, packed before."""
+    async with _floor(site, lambda _: 0) as measure:
+        yield measure
+
+
+@asynccontextmanager
+async def decoding_floor(site: Site) -> AsyncGenerator[Measure, None]:
+    """The same, and each JSON form decoded."""
+    async with _floor(site, _decode_forms) as measure:
+        yield measure
+
+
+def _decode_forms(answer: Any) -> int:
+    """Decode the JSON forms among the answers of a transaction: they alone are plain texts."""
+    answers = cast("list[Any]", answer if isinstance(answer, list) else [])
+    return len([_decode(one) for one in answers if type(one) is bytes])
+
+
+@asynccontextmanager
+async def _floor(site: Site, use: Callable[[Any], int]) -> AsyncGenerator[Measure, None]:
     await _cold.make(site.redis)
     await anyio.to_thread.run_sync(_cold.renew, site.redis)
     requests = await _caught(site.redis)
 
     def run() -> Sample:
         _cold.renew(site.redis)
-        took = _exchange(site.redis, requests)
+        took, used = _exchange(site.redis, requests, use)
+        if used not in (0, CHANNELS):
+            raise ValueError(f"{used} forms were decoded, not {CHANNELS}")
         if (owned := _cold.owners(site.redis)) != CHANNELS:
             raise ValueError(f"{owned} sessions were claimed, not {CHANNELS}")
         return {"per_second": CHANNELS / took}
@@ -64,7 +103,9 @@ async def _caught(url: str) -> list[Request]:
         return list(sent)  # Before it closes, which releases them all.
 
 
-def _exchange(url: str, requests: Sequence[Request]) -> float:
+def _exchange(
+    url: str, requests: Sequence[Request], use: Callable[[Any], int]
+) -> tuple[float, int]:
     server = urlsplit(url)
     nothing = object()
     parser = cast(Any, hiredis).Reader(notEnoughData=nothing)
@@ -73,6 +114,7 @@ def _exchange(url: str, requests: Sequence[Request]) -> float:
         parser.feed(connection.recv(_CHUNK))
         if parser.gets() != b"OK":
             raise ValueError("the server has no such database")
+        used = 0
         started = perf_counter()
         for payload, _ in requests[:_UNDER_WAY]:
             connection.sendall(payload)
@@ -86,6 +128,7 @@ def _exchange(url: str, requests: Sequence[Request]) -> float:
                     raise answer
                 else:
                     missing -= 1
+                    used += use(answer)
             if place + _UNDER_WAY < len(requests):
                 connection.sendall(requests[place + _UNDER_WAY][0])
-        return perf_counter() - started
+        return perf_counter() - started, used

@@ -27,7 +27,7 @@ from benchmarks._contest import (
     Variant,
     Workload,
 )
-from benchmarks._floor import floor
+from benchmarks._floor import decoding_floor, floor
 from benchmarks._presses import CHANNELS, channel_name
 from benchmarks._reads import sequential_reads
 from benchmarks._servers import script_calls
@@ -36,6 +36,7 @@ from gamegirl.supervisor import Supervisor
 _LOOPS = (ASYNCIO, UVLOOP, TRIO)
 _PEER = "3 sequential reads and cattrs"
 _FLOOR = "floor: our commands alone, answers parsed and dropped"
+_DECODING_FLOOR = "floor: the same, and each JSON form decoded"
 
 
 @asynccontextmanager
@@ -84,8 +85,9 @@ W6 = Workload(
         Contestant("gamegirl", _LOOPS, _gamegirl),
         Contestant(_PEER, _LOOPS, sequential_reads),
         Contestant(_FLOOR, (OWN,), floor),
+        Contestant(_DECODING_FLOOR, (OWN,), decoding_floor),
     ),
-    goals=(Goal(_PEER, 6.0), Goal(_FLOOR)),
+    goals=(Goal(_PEER, 6.0), Goal(_FLOOR), Goal(_DECODING_FLOOR)),
     round_seconds=0.0,
     details=("calls_per_restore", "connections"),
 )
