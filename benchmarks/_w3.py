@@ -27,11 +27,13 @@ from benchmarks._contest import (
 from benchmarks._presses import CHOICE, PLAYERS, channel_name, player_id, player_name
 from benchmarks._sequential import sequential_turns
 from benchmarks._servers import script_calls
+from benchmarks._turn_floor import turn_floor
 from benchmarks._turns import NARRATIVE, Play, Rota, check_stored, turning
 from gamegirl.actors import ClosedTurn
 from gamegirl.supervisor import Settings, Supervisor
 
 _LOOPS = (ASYNCIO, UVLOOP, TRIO)
+_FLOOR = "floor: our callers, wire and commands alone"
 _PEER = "a lock and 26 sequential commands"
 """Four writes for each of the presses and the close, six for the record."""
 
@@ -82,8 +84,9 @@ W3 = Workload(
     contestants=(
         Contestant("gamegirl", _LOOPS, _gamegirl),
         Contestant(_PEER, _LOOPS, sequential_turns),
+        Contestant(_FLOOR, _LOOPS, turn_floor),
     ),
-    goals=(Goal(_PEER, 8.0),),
+    goals=(Goal(_PEER, 8.0), Goal(_FLOOR)),
     round_seconds=1.0,
     details=("step_p50_ms", "step_p99_ms", "calls_per_turn", "connections"),
 )
