@@ -63,7 +63,9 @@ async def decoding_floor(site: Site) -> AsyncGenerator[Measure, None]:
 
 def _decode_forms(answer: Any) -> int:
     """Decode the JSON forms among the answers of a transaction: they alone are plain texts."""
-    answers = cast("list[Any]", answer if isinstance(answer, list) else [])
+    if isinstance(answer, bytes):
+        return 0  # To one of the commands around it.
+    answers: Sequence[Any] = answer
     return len([_decode(one) for one in answers if type(one) is bytes])
 
 
