@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,10 @@ from gamegirl.chaos._errors import BenchError
 
 START_SECONDS = 30.0
 _LOOK_SECONDS = 0.01
+
+# Below those from which systems take the ports of outgoing connections, so that a server that is
+# away for a moment finds its own still free.
+_FIRST_PORT, _PORTS = 12_000, 18_000
 
 
 def find_redis_server() -> str:
@@ -149,7 +155,9 @@ class RedisServer:
 
 
 def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A port that nobody listens on, and that no outgoing connection is given meanwhile."""
+    while True:
+        port = _FIRST_PORT + secrets.randbelow(_PORTS)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
