@@ -84,7 +84,7 @@ W3 = Workload(
     contestants=(
         Contestant("gamegirl", _LOOPS, _gamegirl),
         Contestant(_PEER, _LOOPS, sequential_turns),
-        Contestant(_FLOOR, _LOOPS, turn_floor),
+        Contestant(_FLOOR, (ASYNCIO,), turn_floor),
     ),
     goals=(Goal(_PEER, 8.0), Goal(_FLOOR)),
     round_seconds=1.0,
