@@ -27,11 +27,14 @@ from benchmarks._contest import Measure, Sample, Site
 from benchmarks._presses import CHANNELS
 from gamegirl.actors.session._state import Seat
 from gamegirl.supervisor import Supervisor
-from gamegirl.supervisor.stores._redis_calls import Request
+from gamegirl.supervisor.stores._redis_calls import PORTION, Request
 from gamegirl.supervisor.stores._redis_wire import Wire
 
 _UNDER_WAY = 2
 _CHUNK = 1 << 18
+
+_FIRST = 4 * PORTION
+"""So many are asked for in another way, while the store's habits aren't known yet."""
 
 
 class _Form(msgspec.Struct):
@@ -78,7 +81,7 @@ async def _floor(site: Site, use: Callable[[Any], int]) -> AsyncGenerator[Measur
     def run() -> Sample:
         _cold.renew(site.redis)
         took, used = _exchange(site.redis, requests, use)
-        if used not in (0, CHANNELS):
+        if 0 < used < CHANNELS - _FIRST:
             raise ValueError(f"{used} forms were decoded, not {CHANNELS}")
         if (owned := _cold.owners(site.redis)) != CHANNELS:
             raise ValueError(f"{owned} sessions were claimed, not {CHANNELS}")
