@@ -20,12 +20,11 @@ from urllib.parse import urlsplit
 
 import anyio
 import hiredis
-import msgspec
 
 from benchmarks import _cold
 from benchmarks._contest import Measure, Sample, Site
 from benchmarks._presses import CHANNELS
-from gamegirl.actors.session._state import Seat
+from gamegirl.actors.session._trusted import decode_form
 from gamegirl.supervisor import Supervisor
 from gamegirl.supervisor.stores._redis_calls import PORTION, Request
 from gamegirl.supervisor.stores._redis_wire import Wire
@@ -35,19 +34,6 @@ _CHUNK = 1 << 18
 
 _FIRST = 4 * PORTION
 """So many are asked for in another way, while the store's habits aren't known yet."""
-
-
-class _Form(msgspec.Struct):
-    game_id: str
-    game_name: str
-    active: bool
-    turn_number: int
-    title_screen_url: str
-    crown_holder: str | None
-    players: dict[str, Seat]
-
-
-_decode = msgspec.json.Decoder(_Form).decode
 
 
 @asynccontextmanager
@@ -69,7 +55,7 @@ def _decode_forms(answer: Any) -> int:
     if isinstance(answer, bytes):
         return 0  # To one of the commands around it.
     answers: Sequence[Any] = answer
-    return len([_decode(one) for one in answers if type(one) is bytes])
+    return len([decode_form(one) for one in answers if type(one) is bytes])
 
 
 @asynccontextmanager

@@ -70,9 +70,7 @@ class Flusher:
         if backlog is not None and backlog.commits[0].flying:
             return  # When that one is settled it is added again.
         if urgent:
-            self._urgent[cell] = None
-            if self._idle and len(self._urgent) >= self._portion * self._busy:
-                self._wake()
+            self.open(cell)
         elif cell not in self._patient:
             if not self._armed:
                 self._armed = True

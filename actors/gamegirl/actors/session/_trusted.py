@@ -46,7 +46,7 @@ class _Recorded(msgspec.Struct):
     answers: list[Any] = []
 
 
-_decode = msgspec.json.Decoder(_Form).decode
+decode_form = msgspec.json.Decoder(_Form).decode
 _decode_recorded = msgspec.json.Decoder(_Recorded).decode
 
 _NOTES = 9
@@ -90,7 +90,7 @@ def trusted_state(
         records: list[bytes] = list(history or ())
         if not fits_history(noted_history.decode(), records):
             return None
-        form = _decode(text)
+        form = decode_form(text)
         if not form.active or form.game_id.encode() != game:
             return None
         state = SessionState(
