@@ -21,7 +21,7 @@ def game_id(channel: int) -> str:
 
 
 async def boot_all(
-    supervisor: Supervisor, players: int, enter: Callable[[int, int], Coroutine[Any, Any, None]]
+    supervisor: Supervisor, players: int, enter: Callable[[int, int], Coroutine[Any, Any, object]]
 ) -> None:
     """Boot the games and have players enter them."""
 

@@ -181,7 +181,7 @@ def _play(games: Sequence[Game], save: _Save) -> Play:
             game.close()
             await save(game, "")
 
-    async def record(channel: int) -> None:
+    async def record(channel: int, _: None) -> None:
         game = games[channel]
         async with game.lock:
             await save(game, game.record(NARRATIVE))

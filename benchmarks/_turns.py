@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -32,11 +33,16 @@ _HISTORY = 50
 
 @attrs.frozen
 class Play:
-    """What a caller does in a channel; each returns when it is stored."""
+    """What a caller does in a channel; what each gives is awaited, and done when it is stored.
+
+    Attributes:
+        press: As one of the players.
+        close: Gives what `record` is called with.
+    """
 
     press: Press
-    close: Callable[[int], Awaitable[object]]
-    record: Callable[[int], Awaitable[object]]
+    close: Callable[[int], Awaitable[Any]]
+    record: Callable[[int, Any], Awaitable[object]]
 
 
 @attrs.define
@@ -45,38 +51,58 @@ class Rota:
 
     Attributes:
         steps: By caller, so many are done.
+        open: By caller, the turn that it has closed and is to record.
         closed: By channel.
         recorded: By channel.
     """
 
     steps: list[int] = attrs.field(factory=lambda: [0] * CALLERS)
+    open: list[Any] = attrs.field(factory=lambda: [None] * CALLERS)
     closed: list[int] = attrs.field(factory=lambda: [0] * CHANNELS)
     recorded: list[int] = attrs.field(factory=lambda: [0] * CHANNELS)
 
     async def spread(self, play: Play) -> None:
         """Let the callers do none to all but one of the steps of their first turn."""
-
-        async def call(caller: int) -> None:
-            for _ in range(caller % _STEPS):
-                await self.step(play, caller)
-
         async with anyio.create_task_group() as tasks:
             for caller in range(CALLERS):
-                tasks.start_soon(call, caller)
+                tasks.start_soon(self.go_on, play, caller, caller % _STEPS)
 
-    async def step(self, play: Play, caller: int) -> None:
-        """Do the caller's next step, in its own ten channels in turn."""
-        turn, step = divmod(self.steps[caller], _STEPS)
-        channel = caller + CALLERS * (turn % (CHANNELS // CALLERS))
-        if step < PLAYERS:
-            await play.press(channel, step)
-        elif step == PLAYERS:
-            await play.close(channel)
-            self.closed[channel] += 1
-        else:
-            await play.record(channel)
-            self.recorded[channel] += 1
-        self.steps[caller] += 1
+    async def go_on(
+        self,
+        play: Play,
+        caller: int,
+        most: float,
+        deadline: float = inf,
+        latencies: list[float] | None = None,
+    ) -> None:
+        """Do the caller's next steps, in its own ten channels in turn.
+
+        Args:
+            play: What the steps are.
+            caller: Whose.
+            most: So many at most.
+            deadline: None begins after it.
+            latencies: Gets how long each took.
+        """
+        done, last = self.steps[caller], self.steps[caller] + most
+        before = perf_counter()
+        while done < last and before < deadline:
+            turn, step = divmod(done, _STEPS)
+            channel = caller + CALLERS * (turn % (CHANNELS // CALLERS))
+            if step < PLAYERS:
+                await play.press(channel, step)
+            elif step == PLAYERS:
+                self.open[caller] = await play.close(channel)
+                self.closed[channel] += 1
+            else:
+                await play.record(channel, self.open[caller])
+                self.recorded[channel] += 1
+            done += 1
+            now = perf_counter()
+            if latencies is not None:
+                latencies.append(now - before)
+            before = now
+        self.steps[caller] = done
 
 
 def turning(rota: Rota, play: Play, seconds: float) -> Measure:
@@ -85,20 +111,11 @@ def turning(rota: Rota, play: Play, seconds: float) -> Measure:
     async def measure() -> Sample:
         latencies: list[float] = []
         recorded = sum(rota.recorded)
-
-        async def call(caller: int) -> None:
-            before = perf_counter()
-            while before < deadline:
-                await rota.step(play, caller)
-                now = perf_counter()
-                latencies.append(now - before)
-                before = now
-
         started = perf_counter()
         deadline = started + seconds
         async with anyio.create_task_group() as tasks:
             for caller in range(CALLERS):
-                tasks.start_soon(call, caller)
+                tasks.start_soon(rota.go_on, play, caller, inf, deadline, latencies)
         took = perf_counter() - started
         latencies.sort()
         turns = sum(rota.recorded) - recorded

@@ -6,8 +6,9 @@ round is over. Windows open and close in W3.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 
@@ -45,9 +46,9 @@ _LOOPS = (ASYNCIO, UVLOOP, TRIO)
 async def _gamegirl(site: Site) -> AsyncGenerator[Measure, None]:
     async with Supervisor(site.redis, settings=Settings(window_seconds=3600.0)) as supervisor:
 
-        async def press(channel: int, player: int) -> None:
+        def press(channel: int, player: int) -> Coroutine[Any, Any, object]:
             session = supervisor.session(channel_name(channel))
-            await session.press(player_id(player), player_name(player), CHOICE)
+            return session.press(player_id(player), player_name(player), CHOICE)
 
         await boot_all(supervisor, PLAYERS, press)
         measure = pressing(press, site.round_seconds)

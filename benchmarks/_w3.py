@@ -6,8 +6,9 @@ that the step is stored.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 
@@ -41,23 +42,20 @@ _PEER = "a lock and 26 sequential commands"
 @asynccontextmanager
 async def _gamegirl(site: Site) -> AsyncGenerator[Measure, None]:
     async with Supervisor(site.redis, settings=Settings(window_seconds=3600.0)) as supervisor:
-        closed: dict[int, ClosedTurn] = {}
+        session = supervisor.session
 
         async def join(channel: int, player: int) -> None:
-            session = supervisor.session(channel_name(channel))
-            await session.join(player_id(player), player_name(player))
+            await session(channel_name(channel)).join(player_id(player), player_name(player))
 
-        async def press(channel: int, player: int) -> None:
-            session = supervisor.session(channel_name(channel))
-            await session.press(player_id(player), player_name(player), CHOICE)
+        def press(channel: int, player: int) -> Coroutine[Any, Any, object]:
+            user_id, user_name = player_id(player), player_name(player)
+            return session(channel_name(channel)).press(user_id, user_name, CHOICE)
 
-        async def close(channel: int) -> None:
-            turn = await supervisor.session(channel_name(channel)).close_window()
-            assert turn is not None
-            closed[channel] = turn
+        def close(channel: int) -> Coroutine[Any, Any, ClosedTurn | None]:
+            return session(channel_name(channel)).close_window()
 
-        async def record(channel: int) -> None:
-            await supervisor.session(channel_name(channel)).record(closed.pop(channel), NARRATIVE)
+        def record(channel: int, turn: ClosedTurn) -> Coroutine[Any, Any, object]:
+            return session(channel_name(channel)).record(turn, NARRATIVE)
 
         await boot_all(supervisor, PLAYERS, join)
         play = Play(press, close, record)
