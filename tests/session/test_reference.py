@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import inspect
 import pickle
+import sys
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
+from unittest.mock import AsyncMock, create_autospec
 
 import pytest
 from tests.session import old_system as old
@@ -66,6 +70,31 @@ def host(world: World) -> FakeHost:
 @pytest.fixture
 def session(world: World, host: FakeHost) -> SessionRef:
     return SessionRef("c", host, world.new_id, SessionRules())
+
+
+@pytest.mark.parametrize("step", ["press", "close_window", "record"])
+async def test_the_steps_of_a_turn_are_coroutine_functions(session: SessionRef, step: str) -> None:
+    """Whoever asks is told so, as a mock made after a reference does, whose steps are awaited."""
+    known = (
+        inspect.iscoroutinefunction if sys.version_info >= (3, 12) else asyncio.iscoroutinefunction
+    )
+    assert known(getattr(session, step))
+    assert isinstance(getattr(create_autospec(SessionRef, instance=True), step), AsyncMock)
+
+
+async def test_what_is_refused_is_raised_when_it_is_awaited(session: SessionRef) -> None:
+    """Not when it is called: `gather` then has all other results, as of any coroutine functions."""
+    wrong: Any = 0.5
+    refusals = [
+        session.press("", "Ana", "run"),
+        session.press("ana", "Ana", "run", turn=TurnToken("", 1)),
+        session.close_window(empty=wrong),
+        session.record(wrong, "The end."),
+        session.record(1, wrong),
+    ]
+    for refusal in refusals:
+        with pytest.raises((InvalidIdError, InvalidInputError)):
+            await refusal
 
 
 async def test_a_whole_game(session: SessionRef) -> None:

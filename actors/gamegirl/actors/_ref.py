@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from typing import Any, Protocol
+import asyncio
+import inspect
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 
 import attrs
 
 from gamegirl.actors._behaviour import Stored
+from gamegirl.codec import GameGirlError
+
+F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
 class Host(Protocol):
@@ -59,3 +65,20 @@ class ActorRef:
     def tell(self, message: object) -> None:
         """Send a message without waiting; only what happens before the mailbox is raised."""
         self._host.tell(self.kind, self.actor_id, message)
+
+
+async def refused(error: GameGirlError) -> Any:
+    """What a call gives whose arguments were refused: raises it when it is awaited."""
+    raise error
+
+
+def returns_coroutine(function: F) -> F:
+    """Have whoever asks for coroutine functions, as `mock.create_autospec` does, take it for one.
+
+    Python 3.11 asks `asyncio` only, which looks for a mark of its own.
+    """
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(function)
+    else:
+        vars(function)["_is_coroutine"] = vars(asyncio.coroutines)["_is_coroutine"]
+    return function

@@ -40,13 +40,9 @@ class _TrioSignal:
             self._lowlevel.reschedule(task)
 
     def __await__(self) -> Generator[Any, Any, None]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> None:
-        if self._set:
-            return
-        self._task = self._lowlevel.current_task()
-        await self._lowlevel.wait_task_rescheduled(self._abort)
+        if not self._set:
+            self._task = self._lowlevel.current_task()
+            yield from self._lowlevel.wait_task_rescheduled(self._abort).__await__()
 
     def _abort(self, _: object) -> Any:
         self._task = None

@@ -10,7 +10,7 @@ import msgspec
 
 from gamegirl.actors._behaviour import Stored
 from gamegirl.actors._errors import GameActiveError, InvalidInputError
-from gamegirl.actors._ref import Host
+from gamegirl.actors._ref import Host, refused, returns_coroutine
 from gamegirl.actors.session import _messages as messages
 from gamegirl.actors.session._arguments import (
     count_of,
@@ -38,6 +38,7 @@ from gamegirl.actors.session._games import GameGoneError, entry_channel
 from gamegirl.actors.session._keys import INDEX_KEY, channel_keys, game_key
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._state import SessionState
+from gamegirl.codec import GameGirlError
 
 KIND = "session"
 
@@ -92,7 +93,12 @@ class SessionRef(msgspec.Struct, eq=False, gc=False):
         )
         return reply
 
-    async def press(
+    # The three steps of a turn wait in the supervisor's coroutine and not in one of their own too:
+    # thousands wait side by side, and each frame is memory. What is refused is raised when they are
+    # awaited all the same.
+
+    @returns_coroutine
+    def press(
         self,
         user_id: str,
         user_name: str,
@@ -100,7 +106,7 @@ class SessionRef(msgspec.Struct, eq=False, gc=False):
         *,
         turn: int | TurnToken | None = None,
         press_id: str | None = None,
-    ) -> Pressed:
+    ) -> Coroutine[Any, Any, Pressed]:
         """Choose. The first press of a turn opens its window; a player's latest choice counts.
 
         Args:
@@ -117,21 +123,20 @@ class SessionRef(msgspec.Struct, eq=False, gc=False):
         channel_id, rules = self.channel_id, self._rules
         number: Any = turn
         game_id = None
-        if isinstance(turn, TurnToken):
-            number, game_id = turn.turn, self._game(turn.game_id)
-        reply: Pressed = await self._host.ask(
-            KIND,
-            channel_id,
-            messages.Press(
+        try:
+            if isinstance(turn, TurnToken):
+                number, game_id = turn.turn, self._game(turn.game_id)
+            message = messages.Press(
                 id_of(user_id, "user id", channel_id),
                 name_of(user_name, "user name", rules.name_max, channel_id),
                 text_of(choice, "choice", rules.choice_max, channel_id),
                 None if number is None else count_of(number, "turn", channel_id),
                 game_id,
                 None if press_id is None else id_of(press_id, "press id", channel_id),
-            ),
-        )
-        return reply
+            )
+        except GameGirlError as error:
+            return refused(error)
+        return self._host.ask(KIND, channel_id, message)
 
     async def next_turn(self, after: int | None = None) -> ClosedTurn:
         """Wait for the oldest closed turn that isn't recorded (and is numbered above `after`).
@@ -143,14 +148,19 @@ class SessionRef(msgspec.Struct, eq=False, gc=False):
         reply: ClosedTurn = await self._ask(messages.NextTurn(number))
         return reply
 
-    async def close_window(self, *, empty: bool = False) -> ClosedTurn | None:
+    @returns_coroutine
+    def close_window(self, *, empty: bool = False) -> Coroutine[Any, Any, ClosedTurn | None]:
         """Close the open window now; none open: None, or with `empty` a turn without choices."""
-        reply: ClosedTurn | None = await self._ask(
-            messages.CloseWindow(flag_of(empty, "empty", self.channel_id))
-        )
-        return reply
+        try:
+            message = messages.CloseWindow(flag_of(empty, "empty", self.channel_id))
+        except GameGirlError as error:
+            return refused(error)
+        return self._ask(message)
 
-    async def record(self, turn: ClosedTurn | TurnToken | int, narrative: str) -> TurnRecord:
+    @returns_coroutine
+    def record(
+        self, turn: ClosedTurn | TurnToken | int, narrative: str
+    ) -> Coroutine[Any, Any, TurnRecord]:
         """Put a closed turn and the beginning of its narrative into the history, once.
 
         Raises:
@@ -159,19 +169,20 @@ class SessionRef(msgspec.Struct, eq=False, gc=False):
         """
         number: Any = turn
         game_id = None
-        if isinstance(turn, (ClosedTurn, TurnToken)):
-            number, game_id = turn.turn, self._game(turn.game_id)
-        elif isinstance(number, bool) or not isinstance(number, int):
-            raise InvalidInputError(
-                "turn is a ClosedTurn, a TurnToken or a whole number, not "
-                f"{type(turn).__name__} (channel {self.channel_id!r})"
-            )
-        reply: TurnRecord = await self._ask(
-            messages.Record(
+        try:
+            if isinstance(turn, (ClosedTurn, TurnToken)):
+                number, game_id = turn.turn, self._game(turn.game_id)
+            elif isinstance(number, bool) or not isinstance(number, int):
+                raise InvalidInputError(
+                    "turn is a ClosedTurn, a TurnToken or a whole number, not "
+                    f"{type(turn).__name__} (channel {self.channel_id!r})"
+                )
+            message = messages.Record(
                 count_of(number, "turn", self.channel_id), game_id, self._narrative(narrative)
             )
-        )
-        return reply
+        except GameGirlError as error:
+            return refused(error)
+        return self._ask(message)
 
     async def narrate(self, narrative: str) -> TurnRecord:
         """Put a narrative without a turn into the history: an opening, an interlude."""
