@@ -72,7 +72,9 @@ class PendingCommit(msgspec.Struct, eq=False, gc=False):
         writes: Frozen writes, in the order of the messages that made them.
         requires: Conditions; a commit that has any holds the writes of one message only.
         effects: Happen once it is committed.
-        envelopes: Are answered, or settled if they were answered before, once it is committed.
+        envelope: The first message that is answered, or settled if it was answered before, once it
+            is committed.
+        others: The other ones.
         due: The actor's entry of the due index.
         deadline: For whoever watches that it is settled in time.
         flying: It is at the store right now.
@@ -87,7 +89,8 @@ class PendingCommit(msgspec.Struct, eq=False, gc=False):
     writes: Sequence[Write] = ()
     requires: Sequence[Require] = ()
     effects: Sequence[Effect] = ()
-    envelopes: Sequence[Envelope] = ()
+    envelope: Envelope | None = None
+    others: Sequence[Envelope] = ()
     due: float | None = KEEP_DUE
     deadline: float = 0.0
     flying: bool = False
@@ -98,12 +101,26 @@ class PendingCommit(msgspec.Struct, eq=False, gc=False):
     doubtful: bool = False
     settled: bool = False
 
+    def hold(self, envelope: Envelope) -> None:
+        """Have a message wait until it is committed."""
+        if self.envelope is None:
+            self.envelope = envelope
+        else:
+            self.others = joined(self.others, (envelope,))
+
+    def envelopes(self) -> Sequence[Envelope]:
+        """All messages that wait for it, in their order."""
+        return () if self.envelope is None else (self.envelope, *self.others)
+
 
 class Backlog(Mailbox, eq=False, gc=False):
     """All that an idle actor does without: its mailbox and its unsettled commits.
 
+    Nearly always there is one commit, in which one message waits: neither takes a list.
+
     Attributes:
-        commits: Oldest first; at most the first one is in flight.
+        commit: The oldest one, which alone may be in flight; None: all are settled.
+        later: Those after it, oldest first.
         blocked: No message is handled before the last commit is settled.
         overdue: The store has taken too long over a commit: nothing new runs.
         swept: The due index led here.
@@ -111,7 +128,8 @@ class Backlog(Mailbox, eq=False, gc=False):
         over: The owner that the store went back to: the next claim takes over from it.
     """
 
-    commits: list[PendingCommit] = []  # noqa: RUF012 - each has its own
+    commit: PendingCommit | None = None
+    later: list[PendingCommit] | tuple[()] = ()
     blocked: bool = False
     overdue: bool = False
     swept: bool = False
@@ -121,13 +139,36 @@ class Backlog(Mailbox, eq=False, gc=False):
     @property
     def empty(self) -> bool:
         """Whether the actor is idle."""
-        return not (self.commits or self.unsettled or self.queue or self.waiting)
+        return not (self.commit or self.unsettled or self.queue or self.waiting)
+
+    @property
+    def newest(self) -> PendingCommit | None:
+        """The last commit, which more may be added to unless it is sent or sealed."""
+        return self.later[-1] if self.later else self.commit
+
+    def commits(self) -> Sequence[PendingCommit]:
+        """All commits, oldest first."""
+        return () if self.commit is None else (self.commit, *self.later)
+
+    def put(self, commit: PendingCommit) -> None:
+        """Have a commit made after all others."""
+        if self.commit is None:
+            self.commit = commit
+        elif isinstance(self.later, tuple):
+            self.later = [commit]
+        else:
+            self.later.append(commit)
+
+    def take(self) -> None:
+        """The oldest commit is over."""
+        later = self.later
+        self.commit = later.pop(0) if later and not isinstance(later, tuple) else None
 
     def envelopes(self) -> Iterator[Envelope]:
         """All messages that may count."""
         yield from super().envelopes()
-        for commit in self.commits:
-            yield from commit.envelopes
+        for commit in self.commits():
+            yield from commit.envelopes()
 
 
 class Cell:

@@ -227,8 +227,8 @@ class Engine:
         envelope = Envelope(
             None, now, sender, False, True, True, False, False, decision.reply, decision.error
         )
-        commit = PendingCommit(decision.writes, (), decision.effects, (envelope,), urgent=True)
-        cell.backlog = Backlog(unsettled=1, commits=[commit])
+        commit = PendingCommit(decision.writes, (), decision.effects, envelope, urgent=True)
+        cell.backlog = Backlog(unsettled=1, commit=commit)
         self.watch.add(cell, commit)
         self.commits.open(cell)
         if times is not None:
@@ -296,9 +296,9 @@ class Engine:
             gate = self._join_commit(cell, decision, urgent)
             backlog = cell.backlog
         elif backlog is not None:
-            commits = backlog.commits
-            if commits and (self._gated or any(commit.urgent for commit in commits)):
-                gate = commits[-1]
+            gate = backlog.newest
+            if not (self._gated or any(commit.urgent for commit in backlog.commits())):
+                gate = None
         if times is not None:
             self._rearm(cell, *times)
             backlog = cell.backlog
@@ -316,13 +316,12 @@ class Engine:
             elif gate is None:
                 backlog.settle(envelope)
             else:
-                held = gate.envelopes
-                gate.envelopes = joined(held, (envelope,)) if held else (envelope,)
+                gate.hold(envelope)
                 if not envelope.counted:
                     backlog.count(envelope)
         if decision.effects:
-            if backlog is not None and backlog.commits:
-                last = backlog.commits[-1]
+            last = backlog.newest if backlog is not None else None
+            if last is not None:
                 last.effects = joined(last.effects, decision.effects)
             else:
                 self.perform(cell, decision.effects)
@@ -346,7 +345,7 @@ class Engine:
 
     def _join_commit(self, cell: Cell, decision: Decision, urgent: bool) -> PendingCommit:
         backlog = cell.backlog
-        commit = backlog.commits[-1] if backlog is not None and backlog.commits else None
+        commit = backlog.newest if backlog is not None else None
         if commit is None or commit.sealed or commit.sent is not None or decision.requires:
             commit = self.new_commit(cell)
             commit.writes = decision.writes
@@ -366,7 +365,7 @@ class Engine:
         backlog = cell.backlog
         if backlog is None:
             backlog = cell.backlog = Backlog()
-        backlog.commits.append(commit)
+        backlog.put(commit)
         self.watch.add(cell, commit)
         return commit
 
@@ -378,7 +377,7 @@ class Engine:
         if due != cell.due:
             cell.due = due
             backlog = cell.busy()
-            commit = backlog.commits[-1] if backlog.commits else None
+            commit = backlog.newest
             if commit is None or commit.sent is not None:
                 commit = self.new_commit(cell)
                 self.commits.add(cell, urgent=True)

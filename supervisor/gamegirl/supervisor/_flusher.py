@@ -67,7 +67,7 @@ class Flusher:
     def add(self, cell: Cell, *, urgent: bool) -> None:
         """The actor has something to commit: now, or within `flush_seconds`."""
         backlog = cell.backlog
-        if backlog is not None and backlog.commits[0].flying:
+        if backlog is not None and backlog.commit is not None and backlog.commit.flying:
             return  # When that one is settled it is added again.
         if urgent:
             self.open(cell)
@@ -166,11 +166,9 @@ class Flusher:
         commits: list[Commit] = []
         for cell in batch:
             backlog = cell.backlog
-            if backlog is None or not backlog.commits or cell.status is Status.REWRITING:
-                continue  # Settled meanwhile, or another claim comes first.
-            commit = backlog.commits[0]
-            if commit.flying:
-                continue
+            commit = backlog.commit if backlog is not None else None
+            if commit is None or commit.flying or cell.status is Status.REWRITING:
+                continue  # Settled meanwhile, on its way, or another claim comes first.
             sent = commit.sent
             if sent is None:
                 writes, revision = commit.writes, cell.revision + 1
@@ -227,7 +225,7 @@ class Flusher:
             cell = cells.pop()
             settle(cell, pending.pop(), outcome)
             backlog = cell.backlog
-            if backlog is not None and backlog.commits:
+            if backlog is not None and backlog.commit is not None:
                 self.add(cell, urgent=True)
         return True
 

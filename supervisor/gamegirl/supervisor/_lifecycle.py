@@ -212,7 +212,7 @@ class Lifecycle:
         cell.status = Status.RECOVERING
         cell.state = None
         cell.wake_at = None
-        if not backlog.commits:
+        if backlog.commit is None:
             self._engine.claims.request(cell, self.backoff(cell))
 
     def crashed(self, cell: Cell, message: object, error: BaseException, trace: str) -> None:
@@ -298,7 +298,7 @@ class Lifecycle:
     def idle(self, cell: Cell) -> bool:
         """Whether the actor has nothing to do at all."""
         if cell.status is Status.QUARANTINED:
-            return cell.backlog is None or not cell.backlog.commits
+            return cell.backlog is None or cell.backlog.commit is None
         return (
             cell.status is Status.LIVE
             and cell.backlog is None
@@ -327,7 +327,7 @@ class Lifecycle:
         commit.sealed = commit.release = True
         envelope = Envelope(None, self._engine.clock.now(), internal=True)
         envelope.handled = True
-        commit.envelopes = (envelope,)
+        commit.hold(envelope)
         backlog.blocked = True
         self._engine.commits.add(cell, urgent=True)
         return envelope
@@ -367,7 +367,7 @@ class Lifecycle:
     def shut(self, error: Callable[[Fate], Exception]) -> None:
         """Answer everybody who still waits: the supervisor is going."""
         for cell in self._engine.cells():
-            for commit in cell.backlog.commits if cell.backlog is not None else ():
+            for commit in cell.backlog.commits() if cell.backlog is not None else ():
                 commit.doubtful = commit.doubtful or commit.sent is not None
             self._engine.settlement.abort(cell, error)
             self.end(cell, lambda: error(Fate.NOT_EXECUTED))

@@ -47,22 +47,23 @@ class Settlement:
             return
         engine, backlog = self._engine, cell.backlog
         assert backlog is not None
-        commits = backlog.commits
-        del commits[0]
+        backlog.take()
         commit.settled = True
         engine.watch.remove(commit)
         cell.revision = sent.revision
-        envelopes = commit.envelopes
+        first = commit.envelope
         idle = (
-            not (commits or backlog.queue or backlog.waiting or commit.release)
+            not (backlog.commit or backlog.queue or backlog.waiting or commit.release)
             and cell.status is Status.LIVE
         )
         if idle:  # As nearly always. Nothing counts any more but what is answered now.
             cell.backlog = None
-            for envelope in envelopes:
+            if first is not None:
+                first.finish()
+            for envelope in commit.others:
                 envelope.finish()
         else:
-            for envelope in envelopes:
+            for envelope in commit.envelopes():
                 envelope.finish()
                 backlog.settle(envelope)
         if engine.changes and commit.writes:
@@ -70,7 +71,7 @@ class Settlement:
         if commit.release:
             engine.life.released(cell)
             return
-        if not commits:
+        if not idle and backlog.commit is None:
             backlog.blocked = backlog.overdue = False
         if commit.effects:
             engine.perform(cell, commit.effects)
@@ -79,9 +80,9 @@ class Settlement:
         if cell.status is Status.LIVE:
             if backlog.queue:
                 engine.proceed(cell)
-            elif not (backlog.unsettled or commits):
+            elif not (backlog.unsettled or backlog.commit):
                 cell.rest()
-        elif cell.status is Status.RECOVERING and not commits:
+        elif cell.status is Status.RECOVERING and backlog.commit is None:
             engine.claims.request(cell, engine.life.backoff(cell))
 
     def _refused(
@@ -120,9 +121,9 @@ class Settlement:
     def _unmet(self, cell: Cell, commit: PendingCommit, error: GameGirlError) -> None:
         """A condition doesn't hold: what was run on top of it (only a release) starts over."""
         backlog = cell.busy()
-        del backlog.commits[0]
+        backlog.take()
         self._over(commit)
-        for envelope in commit.envelopes:
+        for envelope in commit.envelopes():
             envelope.answer(error=error)
             backlog.settle(envelope)
         self.abort(
@@ -131,19 +132,19 @@ class Settlement:
                 f"{cell.name} is loaded anew, so that this did not happen; ask again", fate=fate
             ),
         )
-        if any(not envelope.internal for envelope in commit.envelopes):
+        if any(not envelope.internal for envelope in commit.envelopes()):
             self._engine.life.recover(cell)
         else:
             self._engine.life.restart(cell, f"was refused: {error}")
 
     def abort(self, cell: Cell, error: Callable[[Fate], Exception]) -> None:
         backlog = cell.busy()
-        while backlog.commits:
-            commit = backlog.commits.pop(0)
+        while (commit := backlog.commit) is not None:
+            backlog.take()
             self._over(commit)
             in_doubt = commit.doubtful or commit.flying
             fate = Fate.IN_DOUBT if in_doubt else Fate.NOT_EXECUTED
-            for envelope in commit.envelopes:
+            for envelope in commit.envelopes():
                 envelope.answer(error=error(fate))
                 backlog.settle(envelope)
         backlog.blocked = backlog.overdue = False
@@ -209,8 +210,8 @@ class Settlement:
     def rewrite(self, cell: Cell, claimed: Claimed, writes: Sequence[Write]) -> None:
         """Write an actor from memory after the store lost what it had committed."""
         backlog = cell.busy()
-        pending = tuple(backlog.commits)
-        backlog.commits.clear()
+        pending = backlog.commits()
+        backlog.commit, backlog.later = None, ()
         backlog.claim_since = None
         backlog.over = ""
         cell.own(claimed)
@@ -222,7 +223,8 @@ class Settlement:
             # They may have changed more than the actor's own keys; its full form comes after.
             self._over(old)
             commit.writes = joined(commit.writes, old.writes)
-            commit.envelopes = joined(commit.envelopes, old.envelopes)
+            for envelope in old.envelopes():
+                commit.hold(envelope)
             commit.effects = joined(commit.effects, old.effects)
             commit.release = commit.release or old.release
             commit.doubtful = commit.doubtful or old.doubtful or old.flying
@@ -246,7 +248,7 @@ class Settlement:
             self._engine.hub.publish(
                 CommitFailed(cell.key.kind, cell.key.actor_id, "the store is late")
             )
-            for envelope in item.envelopes:
+            for envelope in item.envelopes():
                 envelope.answer(error=self.unavailable(cell, Fate.IN_DOUBT))
             self._refuse_queue(cell)
             return False

@@ -11,10 +11,11 @@ import heapq
 from bisect import insort_left
 from collections.abc import Callable
 from math import inf
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import anyio
+import msgspec
 from anyio.lowlevel import checkpoint
 
 from gamegirl.supervisor._clock import Clock
@@ -36,10 +37,27 @@ _PRUNE = 1024
 
 Call: TypeAlias = Callable[[Any, float], None]
 
-_Timer: TypeAlias = tuple[float, Call, Any, float]
-"""When it is due on the monotonic clock, what to call, with what, and when in epoch seconds."""
 
-_AT: Callable[[_Timer], float] = itemgetter(0)
+class _Timer(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """What to call, and when.
+
+    The garbage collector need not know of it: of the windows that were closed before their time
+    each leaves one, and it would walk through them again and again.
+
+    Attributes:
+        at: When it is due on the monotonic clock.
+        call: What to call.
+        subject: With what.
+        when: When it is due in epoch seconds.
+    """
+
+    at: float
+    call: Call
+    subject: Any
+    when: float
+
+
+_AT: Callable[[_Timer], float] = attrgetter("at")
 
 
 class Timers:
@@ -75,7 +93,7 @@ class Timers:
         self._push(self._clock.monotonic() + seconds, call, subject, self._clock.now() + seconds)
 
     def _push(self, at: float, call: Call, subject: Any, when: float) -> None:
-        timer = (at, call, subject, when)
+        timer = _Timer(at, call, subject, when)
         number = at // _TICK_SECONDS
         if number <= self._opened:
             # To the left of those that are due at the same time: they were set before.
@@ -96,7 +114,9 @@ class Timers:
         if len(self) < max(_PRUNE, 2 * self._pruned):
             return
         for timers in (self._open, *self._ticks.values()):
-            timers[:] = [timer for timer in timers if not obsolete(*timer[1:])]
+            timers[:] = [
+                timer for timer in timers if not obsolete(timer.call, timer.subject, timer.when)
+            ]
         self._ticks = {number: timers for number, timers in self._ticks.items() if timers}
         self._numbers[:] = sorted(self._ticks)
         self._pruned = len(self)
@@ -104,14 +124,20 @@ class Timers:
     async def run(self) -> None:
         """Fire timers until cancelled."""
         monotonic = self._clock.monotonic
-        while True:
-            await self._fire()
-            self._wake_up = self._first()
-            while (rest := self._wake_up - monotonic()) > 0:
-                self._sooner = anyio.Event()
-                with anyio.move_on_after(rest):
-                    await self._sooner.wait()
-            self._wake_up = -inf
+        try:
+            while True:
+                await self._fire()
+                self._wake_up = self._first()
+                while (rest := self._wake_up - monotonic()) > 0:
+                    self._sooner = anyio.Event()
+                    with anyio.move_on_after(rest):
+                        await self._sooner.wait()
+                self._wake_up = -inf
+        finally:
+            # What they lead to leads back to them, which the collector would not see.
+            self._open.clear()
+            self._ticks.clear()
+            self._numbers.clear()
 
     async def _fire(self) -> None:
         """Fire all that is due, in the order of their times, then of being set."""
@@ -120,15 +146,15 @@ class Timers:
         self.now = now + clock.offset
         while timers or self._open_next(now):
             some = timers[-_TAKE:]
-            while some and some[0][0] > now:
+            while some and some[0].at > now:
                 del some[0]
             if not some:
                 return
             del timers[-len(some) :]
             some.reverse()
             for position in range(0, len(some), _LOOK):
-                for _, call, subject, when in some[position : position + _LOOK]:
-                    call(subject, when)
+                for timer in some[position : position + _LOOK]:
+                    timer.call(timer.subject, timer.when)
                 now = monotonic()
                 self.now = now + clock.offset
                 if now - began > _SLICE_SECONDS:
@@ -153,9 +179,9 @@ class Timers:
     def _first(self) -> float:
         """When the next timer is due."""
         if self._open:
-            return self._open[-1][0]
+            return self._open[-1].at
         return min(map(_AT, self._ticks[self._numbers[0]])) if self._numbers else inf
 
 
 def _from_the_end(timer: _Timer) -> float:
-    return -timer[0]
+    return -timer.at
