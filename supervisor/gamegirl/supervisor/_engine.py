@@ -228,9 +228,9 @@ class Engine:
             None, now, sender, False, True, True, False, False, decision.reply, decision.error
         )
         commit = PendingCommit(decision.writes, (), decision.effects, envelope, urgent=True)
-        cell.backlog = Backlog(unsettled=1, commit=commit)
+        backlog = cell.backlog = Backlog(unsettled=1, commit=commit)
         self.watch.add(cell, commit)
-        self.commits.open(cell)
+        self.commits.open(cell, backlog)
         if times is not None:
             self._rearm(cell, *times)
         return envelope

@@ -8,14 +8,14 @@ at the store, which is sent again, unchanged, until it is settled.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from itertools import islice
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from gamegirl.actors import Fate, PatchHash, StoreUnavailableError, Write
-from gamegirl.supervisor._cell import Cell, Joined, PendingCommit, Status
+from gamegirl.supervisor._cell import Backlog, Cell, Joined, PendingCommit, Status
 from gamegirl.supervisor._clock import Clock
 from gamegirl.supervisor._courtesy import Courtesy
 from gamegirl.supervisor._engine import Engine
@@ -53,7 +53,7 @@ class Flusher:
         self._courtesy = courtesy
         self._flush_seconds = flush_seconds
         self._portion = store.portion
-        self._urgent: dict[Cell, None] = {}
+        self._urgent: deque[Cell] = deque()
         self._patient: dict[Cell, float] = {}
         self._idle: list[anyio.Event] = []
         self._busy = 0
@@ -67,27 +67,32 @@ class Flusher:
     def add(self, cell: Cell, *, urgent: bool) -> None:
         """The actor has something to commit: now, or within `flush_seconds`."""
         backlog = cell.backlog
-        if backlog is not None and backlog.commit is not None and backlog.commit.flying:
+        if backlog is None or backlog.commit is None:
+            return  # It is settled by now.
+        if backlog.commit.flying:
             return  # When that one is settled it is added again.
         if urgent:
-            self.open(cell)
+            if not backlog.listed:
+                self.open(cell, backlog)
         elif cell not in self._patient:
             if not self._armed:
                 self._armed = True
                 self._engine.timers.after(self._flush_seconds, self._hurry_patient, None)
             self._patient[cell] = self._clock.monotonic() + self._flush_seconds
 
-    def open(self, cell: Cell) -> None:
-        """The actor, which had nothing to commit, has something urgent."""
-        self._urgent[cell] = None
-        if self._idle and len(self._urgent) >= self._portion * self._busy:
+    def open(self, cell: Cell, backlog: Backlog) -> None:
+        """The actor, which isn't listed, has something urgent to commit."""
+        backlog.listed = True
+        urgent = self._urgent
+        urgent.append(cell)
+        if self._idle and len(urgent) >= self._portion * self._busy:
             self._wake()
 
     def hurry(self) -> None:
         """Commit at once what may wait for company."""
-        self._urgent.update(dict.fromkeys(self._patient))
-        self._patient.clear()
-        self._wake()
+        while self._patient:
+            cell, _ = self._patient.popitem()
+            self.add(cell, urgent=True)
 
     def _hurry_patient(self, _: None, __: float) -> None:
         now, patient = self._clock.monotonic(), self._patient
@@ -99,8 +104,7 @@ class Flusher:
                 self._engine.timers.after(when - now, self._hurry_patient, None)
                 break
             del patient[cell]
-            self._urgent[cell] = None
-        self._wake()
+            self.add(cell, urgent=True)
 
     def _wake(self) -> None:
         """Have one more portion sent, if there is one to send and somebody to do it."""
@@ -134,13 +138,8 @@ class Flusher:
 
     def _take(self) -> list[Cell]:
         urgent, patient = self._urgent, self._patient
-        if len(urgent) <= self._portion:
-            batch = list(urgent)
-            urgent.clear()
-        else:
-            batch = list(islice(urgent, self._portion))
-            for cell in batch:
-                del urgent[cell]
+        # None but these are looked at, of which all are needed now.
+        batch = [urgent.popleft() for _ in range(min(len(urgent), self._portion))]
         if patient:
             for cell in batch:
                 patient.pop(cell, None)
@@ -152,13 +151,20 @@ class Flusher:
             # stop at the first failure, or an outage would take a timeout for each.
             for position, cell in enumerate(batch):
                 if not await self._try([cell]):
-                    rest = [*batch[position + 1 :], cell]
-                    self._urgent = {**dict.fromkeys(rest), **self._urgent}
+                    self._put_back([*batch[position + 1 :], cell])
                     await self._back_off()
                     return
         elif not await self._try(batch):
-            self._urgent = {**dict.fromkeys(batch), **self._urgent}
+            self._put_back(batch)
             await self._back_off()
+
+    def _put_back(self, batch: Sequence[Cell]) -> None:
+        """Have them tried again before all others."""
+        for cell in reversed(batch):
+            backlog = cell.backlog
+            if backlog is not None and backlog.commit is not None:
+                backlog.listed = True
+                self._urgent.appendleft(cell)
 
     async def _try(self, batch: Sequence[Cell]) -> bool:
         cells: list[Cell] = []
@@ -166,7 +172,10 @@ class Flusher:
         commits: list[Commit] = []
         for cell in batch:
             backlog = cell.backlog
-            commit = backlog.commit if backlog is not None else None
+            if backlog is None:
+                continue
+            backlog.listed = False
+            commit = backlog.commit
             if commit is None or commit.flying or cell.status is Status.REWRITING:
                 continue  # Settled meanwhile, on its way, or another claim comes first.
             sent = commit.sent

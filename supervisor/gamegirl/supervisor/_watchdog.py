@@ -31,6 +31,7 @@ class Watchdog:
         self._late = 0.0  # If it isn't looked before that, this process has stood still.
         self._patience = timeout_seconds  # A deadline is so far away as the clock has it.
         self._items: dict[PendingCommit | Envelope, Cell] = {}
+        self._messages = 0  # So many of these are messages.
         self._filled = anyio.Event()
 
     def add(self, cell: Cell, item: PendingCommit | Envelope) -> None:
@@ -42,6 +43,8 @@ class Watchdog:
         elif now > self._late:
             self._look(now)
         item.deadline = now + self._patience
+        if item.__class__ is Envelope and item not in items:
+            self._messages += 1
         items[item] = cell
 
     def renew(self, cell: Cell, item: PendingCommit | Envelope) -> None:
@@ -56,19 +59,23 @@ class Watchdog:
         self._items.pop(commit, None)
 
     def prune(self) -> None:
-        """Let go of what is settled, as far as nothing unsettled is older."""
+        """Let go of messages that are over, as far as nothing is older that isn't."""
+        if self._messages:  # The beginning of the dict, where all those were, takes long to pass.
+            self._prune()
+
+    def _prune(self) -> None:
         items = self._items
         while items:
             item = next(iter(items))
             if not (item.settled if isinstance(item, PendingCommit) else item.done):
                 return
-            del items[item]
+            self._take(item)
 
     async def run(self) -> None:
         """Watch until cancelled."""
         items = self._items
         while True:
-            self.prune()
+            self._prune()
             if not items:
                 self._filled = anyio.Event()
                 await self._filled.wait()
@@ -79,9 +86,14 @@ class Watchdog:
             if wait > 0:
                 await anyio.sleep(min(wait, self._look_seconds))
                 continue
-            del items[item]
+            self._take(item)
             if self._engine.settlement.expire(cell, item):
                 self.add(cell, item)
+
+    def _take(self, item: PendingCommit | Envelope) -> None:
+        del self._items[item]
+        if isinstance(item, Envelope):
+            self._messages -= 1
 
     def _look(self, now: float) -> None:
         """Note how long this process has been awake, while there was something to watch."""
