@@ -186,25 +186,64 @@ def _all_bytes(values: Iterable[Any]) -> Iterable[bytes]:
     return map(str.encode if kinds == _TEXTS else _typed.value_bytes, values)
 
 
+SLICE = 128
+"""So many arguments are joined at a time: thousands take more memory than caches hold."""
+
 _LENGTHS = tuple(b"\r\n$%d\r\n" % length for length in range(2048))
 """What comes before an argument of that length, with the end of the line before it."""
 
 
-def packed(command: tuple[Any, ...]) -> bytes:
+class Spelled:
+    """Arguments as they are sent.
+
+    Attributes:
+        count: How many they are.
+        slices: Each but for the end of its last line, and with that of the one before.
+    """
+
+    __slots__ = ("count", "slices")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.slices: list[bytes] = []
+
+    def add(self, arguments: Sequence[Any]) -> None:
+        """Spell some more.
+
+        Raises:
+            TypeError: They are not all bytes.
+        """
+        if not arguments:
+            return
+        lengths = tuple(map(len, arguments))
+        parts: list[Any] = [b""] * (2 * len(lengths))
+        parts[::2] = _heads(lengths)
+        parts[1::2] = arguments
+        self.slices.append(b"".join(parts))
+        self.count += len(lengths)
+
+
+def packed(command: tuple[Any, ...], more: Spelled | None = None) -> bytes:
     """A command as it is sent to a server.
+
+    Args:
+        command: Its name and its arguments.
+        more: Further arguments.
 
     Raises:
         TypeError, ValueError: There is something else in it than bytes, texts and numbers.
     """
+    # In half the time of hiredis, which copies each argument twice.
+    spelled = Spelled()
     try:
-        # In half the time of hiredis, which copies each argument twice.
-        lengths = tuple(map(len, command))
-        parts: list[Any] = [b""] * (2 * len(lengths))
-        parts[::2] = _heads(lengths)
-        parts[1::2] = command
-        return b"*%d%b\r\n" % (len(command), b"".join(parts))
+        for start in range(0, len(command), SLICE):
+            spelled.add(command[start : start + SLICE])
     except TypeError:  # A text or a number is among them.
+        if more is not None:
+            raise
         return _PACK(command)
+    further, count = ((), 0) if more is None else (more.slices, more.count)
+    return b"".join((b"*%d" % (spelled.count + count), *spelled.slices, *further, b"\r\n"))
 
 
 def _heads(lengths: tuple[int, ...]) -> Sequence[bytes]:

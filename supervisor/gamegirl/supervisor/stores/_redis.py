@@ -41,7 +41,7 @@ from gamegirl.supervisor.stores._protocol import (
     Owned,
     Process,
 )
-from gamegirl.supervisor.stores._redis_calls import PORTION, Batch, Call, Refused, Steps, evaluation
+from gamegirl.supervisor.stores._redis_calls import PORTION, Batch, Refused, Steps, evaluation
 from gamegirl.supervisor.stores._redis_wire import Wire
 
 T = TypeVar("T")
@@ -170,9 +170,7 @@ class RedisStore:
 
     async def commit(self, commits: Sequence[Commit]) -> Sequence[Outcome]:
         """Make each commit, once, however often it is sent."""
-        head: Call = ([_typed.DUE_KEY], [])
-        batch = Batch(head, commits)
-        steps = batch.steps(_scripts.COMMIT)
+        steps = Batch(_typed.DUE_KEY, commits).steps(_scripts.COMMIT)
         wire = await self._wired("commit")
         if wire is not None:
             return await self._over(wire, "commit", steps)

@@ -14,7 +14,7 @@ import attrs
 from redis.exceptions import NoScriptError, ResponseError
 
 from gamegirl.supervisor.stores import _typed
-from gamegirl.supervisor.stores._encode import commit_arguments, outcomes, packed
+from gamegirl.supervisor.stores._encode import SLICE, Spelled, commit_arguments, outcomes, packed
 from gamegirl.supervisor.stores._protocol import Broken, Commit, Outcome
 from gamegirl.supervisor.stores._scripts import Script
 
@@ -50,49 +50,43 @@ class Batch:
     """Commits that go out in portions, and what brings their outcomes into their order.
 
     Attributes:
-        head: The keys and arguments that each call of the script begins with.
+        key: What each call of the script begins with.
         commits: In the order of their outcomes.
     """
 
-    head: Call
+    key: bytes
     commits: Sequence[Commit]
     _counts: list[int] = attrs.field(factory=list[int], init=False)
     _broken: dict[int, Broken] = attrs.field(factory=dict[int, Broken], init=False)
 
-    def _calls(self) -> Iterator[Call]:
+    def _requests(self, script: Script) -> Iterator[Request]:
         for start in range(0, len(self.commits), PORTION):
             portion = self.commits[start : start + PORTION]
-            keys, arguments = list(self.head[0]), list(self.head[1])
-            count = len(portion)
-            try:
-                for commit in portion:
+            keys: list[Any] = [self.key]
+            arguments: list[Any] = []
+            spelled = Spelled()
+            known, given, count = 1, 0, len(portion)
+            for index, commit in enumerate(portion, start):
+                try:
                     commit_arguments(commit, keys, arguments)
-            except (TypeError, ValueError, AttributeError):
-                keys, arguments, count = self._encodable(portion, start)
+                except (TypeError, ValueError, AttributeError) as error:
+                    del keys[known:], arguments[given:]
+                    self._broken[index] = _typed.unstorable(error)
+                    count -= 1
+                known, given = len(keys), len(arguments)
+                if given >= SLICE:  # While they are at hand.
+                    spelled.add(arguments)
+                    arguments, given = [], 0
             if count:
                 self._counts.append(count)
-                yield keys, arguments
-
-    def _encodable(self, portion: Sequence[Commit], start: int) -> tuple[list[Any], list[Any], int]:
-        """The keys and arguments of those that can be encoded, and how many they are."""
-        keys, arguments = list(self.head[0]), list(self.head[1])
-        count = 0
-        for index, commit in enumerate(portion, start):
-            known, given = len(keys), len(arguments)
-            try:
-                commit_arguments(commit, keys, arguments)
-            except (TypeError, ValueError, AttributeError) as error:
-                del keys[known:], arguments[given:]
-                self._broken[index] = _typed.unstorable(error)
-            else:
-                count += 1
-        return keys, arguments, count
+                spelled.add(arguments)
+                yield packed((b"EVALSHA", script.sha, b"%d" % known, *keys), spelled), 1
 
     def steps(self, script: Script) -> Steps[list[Outcome]]:
         """Send them all; the outcome of each, in their order."""
         if not self.commits:
             return []
-        return self._outcomes((yield from evaluation(script, self._calls())))
+        return self._outcomes((yield from _evaluated(script, self._requests(script))))
 
     def _outcomes(self, answers: Sequence[Any]) -> list[Outcome]:
         portions: list[list[Any]] = [one for one in answers if isinstance(one, list)]
@@ -109,12 +103,17 @@ class Batch:
 
 def evaluation(script: Script, calls: Iterable[Call]) -> Steps[list[Any]]:
     """Call a script for each of the keys and arguments, in one round trip if it is known."""
+    return _evaluated(
+        script,
+        (
+            (packed((b"EVALSHA", script.sha, b"%d" % len(keys), *keys, *arguments)), 1)
+            for keys, arguments in calls
+        ),
+    )
 
-    def requests() -> Iterator[Request]:
-        for keys, arguments in calls:
-            yield packed((b"EVALSHA", script.sha, b"%d" % len(keys), *keys, *arguments)), 1
 
-    answers = [answer for (answer,) in (yield from known(script, requests()))]
+def _evaluated(script: Script, requests: Iterable[Request]) -> Steps[list[Any]]:
+    answers = [answer for (answer,) in (yield from known(script, requests))]
     if any(isinstance(answer, ResponseError) for answer in answers):
         raise Refused(answers)
     return answers
