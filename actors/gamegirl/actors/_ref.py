@@ -69,7 +69,10 @@ class ActorRef:
 
 async def refused(error: GameGirlError) -> Any:
     """What a call gives whose arguments were refused: raises it when it is awaited."""
-    raise error
+    try:
+        raise error
+    finally:
+        del error  # Or the error would keep its own frame until the collector comes.
 
 
 def returns_coroutine(function: F) -> F:

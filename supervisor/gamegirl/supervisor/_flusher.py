@@ -90,8 +90,8 @@ class Flusher:
 
     def hurry(self) -> None:
         """Commit at once what may wait for company."""
-        while self._patient:
-            cell, _ = self._patient.popitem()
+        patient, self._patient = self._patient, {}
+        for cell in patient:
             self.add(cell, urgent=True)
 
     def _hurry_patient(self, _: None, __: float) -> None:
@@ -162,8 +162,10 @@ class Flusher:
         """Have them tried again before all others."""
         for cell in reversed(batch):
             backlog = cell.backlog
-            if backlog is not None and backlog.commit is not None:
-                backlog.listed = True
+            if backlog is None:
+                continue
+            backlog.listed = backlog.commit is not None  # It may have been aborted meanwhile.
+            if backlog.listed:
                 self._urgent.appendleft(cell)
 
     async def _try(self, batch: Sequence[Cell]) -> bool:

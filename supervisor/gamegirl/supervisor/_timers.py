@@ -80,6 +80,7 @@ class Timers:
         self._wake_up = -inf  # When the task looks again; it needn't be woken for later timers.
         self._sooner = anyio.Event()
         self._pruned = 0
+        self._over = False
 
     def __len__(self) -> int:
         return len(self._open) + sum(map(len, self._ticks.values()))
@@ -93,6 +94,8 @@ class Timers:
         self._push(self._clock.monotonic() + seconds, call, subject, self._clock.now() + seconds)
 
     def _push(self, at: float, call: Call, subject: Any, when: float) -> None:
+        if self._over:
+            return
         timer = _Timer(at, call, subject, when)
         number = at // _TICK_SECONDS
         if number <= self._opened:
@@ -135,6 +138,7 @@ class Timers:
                 self._wake_up = -inf
         finally:
             # What they lead to leads back to them, which the collector would not see.
+            self._over = True
             self._open.clear()
             self._ticks.clear()
             self._numbers.clear()
@@ -142,27 +146,33 @@ class Timers:
     async def _fire(self) -> None:
         """Fire all that is due, in the order of their times, then of being set."""
         timers, clock, monotonic = self._open, self._clock, self._clock.monotonic
+        some: list[_Timer] = []
+        timer: _Timer | None = None
         began = now = monotonic()
         self.now = now + clock.offset
-        while timers or self._open_next(now):
-            some = timers[-_TAKE:]
-            while some and some[0].at > now:
-                del some[0]
-            if not some:
-                return
-            del timers[-len(some) :]
-            some.reverse()
-            for position in range(0, len(some), _LOOK):
-                for timer in some[position : position + _LOOK]:
-                    timer.call(timer.subject, timer.when)
-                now = monotonic()
-                self.now = now + clock.offset
-                if now - began > _SLICE_SECONDS:
-                    timers.extend(reversed(some[position + _LOOK :]))
-                    await checkpoint()
-                    began = now = monotonic()
+        try:
+            while timers or self._open_next(now):
+                some = timers[-_TAKE:]
+                while some and some[0].at > now:
+                    del some[0]
+                if not some:
+                    return
+                del timers[-len(some) :]
+                some.reverse()
+                for position in range(0, len(some), _LOOK):
+                    for timer in some[position : position + _LOOK]:
+                        timer.call(timer.subject, timer.when)
+                    now = monotonic()
                     self.now = now + clock.offset
-                    break
+                    if now - began > _SLICE_SECONDS:
+                        timers.extend(reversed(some[position + _LOOK :]))
+                        await checkpoint()
+                        began = now = monotonic()
+                        self.now = now + clock.offset
+                        break
+        finally:
+            # A crash keeps its frames, and this is one of them: nothing in it may keep a timer.
+            del some, timer
 
     def _open_next(self, now: float) -> bool:
         """Sort the timers of the next tick, if it has come."""

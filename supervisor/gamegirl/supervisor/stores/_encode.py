@@ -211,19 +211,24 @@ class Spelled:
         """Spell some more.
 
         Raises:
-            TypeError: They are not all bytes.
+            TypeError, ValueError: There is something else in it than bytes, texts and numbers.
         """
         if not arguments:
             return
-        lengths = tuple(map(len, arguments))
-        parts: list[Any] = [b""] * (2 * len(lengths))
-        parts[::2] = _heads(lengths)
-        parts[1::2] = arguments
-        self.slices.append(b"".join(parts))
-        self.count += len(lengths)
+        self.count += len(arguments)
+        try:
+            # In half the time of hiredis, which copies each argument twice.
+            lengths = tuple(map(len, arguments))
+            parts: list[Any] = [b""] * (2 * len(lengths))
+            parts[::2] = _heads(lengths)
+            parts[1::2] = arguments
+            self.slices.append(b"".join(parts))
+        except TypeError:  # A text or a number is among them.
+            whole = _PACK(tuple(arguments))
+            self.slices.append(whole[whole.index(b"\r\n") : -2])
 
 
-def packed(command: tuple[Any, ...], more: Spelled | None = None) -> bytes:
+def packed(command: Sequence[Any], more: Spelled | None = None) -> bytes:
     """A command as it is sent to a server.
 
     Args:
@@ -233,15 +238,9 @@ def packed(command: tuple[Any, ...], more: Spelled | None = None) -> bytes:
     Raises:
         TypeError, ValueError: There is something else in it than bytes, texts and numbers.
     """
-    # In half the time of hiredis, which copies each argument twice.
     spelled = Spelled()
-    try:
-        for start in range(0, len(command), SLICE):
-            spelled.add(command[start : start + SLICE])
-    except TypeError:  # A text or a number is among them.
-        if more is not None:
-            raise
-        return _PACK(command)
+    for start in range(0, len(command), SLICE):
+        spelled.add(command[start : start + SLICE])
     further, count = ((), 0) if more is None else (more.slices, more.count)
     return b"".join((b"*%d" % (spelled.count + count), *spelled.slices, *further, b"\r\n"))
 
