@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import inspect
 import pickle
 import sys
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from unittest.mock import AsyncMock, create_autospec
@@ -95,6 +97,21 @@ async def test_what_is_refused_is_raised_when_it_is_awaited(session: SessionRef)
     for refusal in refusals:
         with pytest.raises((InvalidIdError, InvalidInputError)):
             await refusal
+
+
+async def test_a_refused_call_leaves_nothing_behind(session: SessionRef) -> None:
+    """Its error goes with whoever caught it, without the help of the garbage collector."""
+    gone: weakref.ref[InvalidIdError] | None = None
+    gc.disable()
+    try:
+        try:
+            await session.press("", "Ana", "run")
+        except InvalidIdError as error:
+            gone = weakref.ref(error)
+        assert gone is not None
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_whole_game(session: SessionRef) -> None:

@@ -31,6 +31,14 @@ def test_texts_and_numbers_are_packed_too(parts: list[Any]) -> None:
     assert packed(tuple(parts)) == cast("Any", hiredis).pack_command(tuple(parts))
 
 
+@pytest.mark.parametrize("odd", [[], ["é🎮", 17]])
+def test_thousands_are_packed_as_by_the_client(odd: list[Any]) -> None:
+    """In slices, some of which are of nothing but bytes."""
+    parts: list[Any] = [b"x" * (number % 300) for number in range(3000)]
+    parts[1500:1500] = odd
+    assert packed(tuple(parts)) == cast("Any", hiredis).pack_command(tuple(parts))
+
+
 def arguments_of(*writes: Any) -> list[Any]:
     keys: list[Any] = []
     arguments: list[Any] = []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import random
-from collections.abc import AsyncGenerator
+import weakref
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import anyio
@@ -16,11 +18,17 @@ import pytest
 
 from gamegirl.actors import (
     ActorCrashedError,
+    Behaviour,
+    Decision,
     Fate,
     InvalidIdError,
     InvalidInputError,
+    Restored,
+    Stored,
     StoreUnavailableError,
     SupervisorClosedError,
+    Woken,
+    Write,
     WrongThreadError,
 )
 from gamegirl.actors.session import GameBooted
@@ -396,3 +404,42 @@ def test_a_loop_that_ends_under_a_supervisor_closes_it() -> None:
             await supervisor.session("c").state()
 
     asyncio.run(late())
+
+
+class Bomb(Behaviour[list[float]]):
+    """Crashes when its timer fires."""
+
+    kind = "bomb"
+
+    def keys(self, actor_id: str) -> Sequence[str]:
+        return ()
+
+    def restore(self, actor_id: str, stored: Sequence[Stored], now: float) -> Restored[list[float]]:
+        return Restored([])
+
+    def stored(self, state: list[float]) -> Sequence[Write]:
+        return ()
+
+    def handle(self, state: list[float], message: object, now: float) -> Decision:
+        if isinstance(message, Woken):
+            raise RuntimeError("boom")
+        state.append(now)
+        return Decision()
+
+    def wake_at(self, state: list[float]) -> float | None:
+        return state[-1] if state else None
+
+
+async def test_a_closed_supervisor_in_which_a_timer_crashed_is_let_go_of() -> None:
+    """A crash keeps the frames that led to it, and nothing in those keeps the supervisor."""
+
+    async def crash() -> weakref.ref[Supervisor]:
+        async with Supervisor("memory://", behaviours=[Bomb()]) as supervisor:
+            supervisor.actor("bomb", "b").tell("arm")
+            await eventually(lambda: len(supervisor.crashes()) > 0)
+        return weakref.ref(supervisor)
+
+    gone = await crash()
+    await anyio.lowlevel.checkpoint()
+    gc.collect()
+    assert gone() is None
