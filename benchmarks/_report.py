@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -157,7 +158,9 @@ def machine() -> Iterator[tuple[str, str]]:
     yield "CPU", _cpu()
     yield "cores", str(os.cpu_count())
     yield "system", f"{platform.system()} {platform.machine()}"
-    yield "Python", f"{platform.python_implementation()} {platform.python_version()}"
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    # An optimised build takes a fifth less time than another of the same version.
+    yield "Python", f"{python}, {platform.python_compiler()}, of {sys.base_prefix}"
     yield "redis-server", redis_version()
     erlang = "io:put_chars(erlang:system_info(otp_release)), halt()."
     yield "Erlang/OTP", _output("erl", "-noshell", "-eval", erlang)

@@ -30,7 +30,7 @@ from benchmarks._presses import (
     player_name,
     pressing,
 )
-from benchmarks._turns import NARRATIVE, Play, Rota, check_stored, turning
+from benchmarks._turns import NARRATIVE, Play, Rota, check_stored, turning, turning_at_tables
 
 _TTL_SECONDS = 14_400
 _CONNECTIONS = (1, 8, 32, 128)
@@ -136,6 +136,27 @@ async def sequential_turns(site: Site) -> AsyncGenerator[Measure, None]:
     def turns(save: _Save, seconds: float) -> Measure:
         return turning(rota, _play(games, save), seconds)
 
+    async with _checked_turns(site, rota, turns) as measure:
+        yield measure
+
+
+@asynccontextmanager
+async def sequential_tables(site: Site) -> AsyncGenerator[Measure, None]:
+    """The same with players who press side by side, as far as the lock lets them."""
+    games = [Game(channel) for channel in range(CHANNELS)]
+    rota = Rota()
+
+    def turns(save: _Save, seconds: float) -> Measure:
+        return turning_at_tables(rota, _play(games, save), seconds)
+
+    async with _checked_turns(site, rota, turns) as measure:
+        yield measure
+
+
+@asynccontextmanager
+async def _checked_turns(
+    site: Site, rota: Rota, turns: Callable[[_Save, float], Measure]
+) -> AsyncGenerator[Measure, None]:
     async with _at_best(site, turns) as measure:
 
         async def checked() -> Sample:

@@ -1,9 +1,12 @@
 """Rounds of whole turns: 1,000 callers, 10,000 channels; four presses, a close, a record.
 
-A caller does one step after the other, each once the one before it is stored: pressing side by side
-would spare us commits. A round may end in the middle of turns, and the next one goes on from there.
-So that every round has as many of each step, the callers are spread over the turn before the first
-one.
+*One after the other*: a caller does all steps, each once the one before it is stored. A round may
+end in the middle of turns, and the next one goes on from there. So that every round has as many of
+each step, the callers are spread over the turn before the first one.
+
+*At tables*: each caller is a player. Four of them sit at a table and press side by side, as players
+do; the one whose press is stored last closes the window and records. That spares us commits, and
+the sequential design nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ NARRATIVE = (
 _STEPS = PLAYERS + 2
 _PORTION = 1000
 _HISTORY = 50
+_TABLES = CALLERS // PLAYERS
 
 
 @attrs.frozen
@@ -116,17 +120,82 @@ def turning(rota: Rota, play: Play, seconds: float) -> Measure:
         async with anyio.create_task_group() as tasks:
             for caller in range(CALLERS):
                 tasks.start_soon(rota.go_on, play, caller, inf, deadline, latencies)
-        took = perf_counter() - started
-        latencies.sort()
-        turns = sum(rota.recorded) - recorded
-        return {
-            "per_second": turns / took,
-            "turns": float(turns),
-            "step_p50_ms": latencies[len(latencies) // 2] * 1000,
-            "step_p99_ms": latencies[len(latencies) * 99 // 100] * 1000,
-        }
+        return _sample(sum(rota.recorded) - recorded, perf_counter() - started, latencies)
 
     return measure
+
+
+@attrs.define
+class Table:
+    """Four players, and what they have done of their turn.
+
+    Attributes:
+        number: Which of all tables it is.
+        turns: So many are over.
+        stored: So many have pressed.
+        ended: Set when the turn is over.
+        left: Whether they go home then.
+    """
+
+    number: int
+    turns: int = 0
+    stored: int = 0
+    ended: anyio.Event = attrs.field(factory=anyio.Event)
+    left: bool = False
+
+    async def sit(
+        self, rota: Rota, play: Play, player: int, deadline: float, latencies: list[float]
+    ) -> None:
+        """Play turns as one of its players until the deadline, in its own channels in turn."""
+        self.left = False
+        while not self.left:
+            channel = self.number + _TABLES * (self.turns % (CHANNELS // _TABLES))
+            ended, began = self.ended, perf_counter()
+            await play.press(channel, player)
+            pressed = perf_counter()
+            latencies.append(pressed - began)
+            self.stored += 1
+            if self.stored < PLAYERS:
+                await ended.wait()
+                continue
+            turn = await play.close(channel)
+            closed = perf_counter()
+            rota.closed[channel] += 1
+            await play.record(channel, turn)
+            recorded = perf_counter()
+            rota.recorded[channel] += 1
+            latencies += (closed - pressed, recorded - closed)
+            self.turns, self.stored, self.ended = self.turns + 1, 0, anyio.Event()
+            self.left = recorded >= deadline
+            ended.set()
+
+
+def turning_at_tables(rota: Rota, play: Play, seconds: float) -> Measure:
+    """A measure in which all tables play whole turns."""
+    tables = [Table(number) for number in range(_TABLES)]
+
+    async def measure() -> Sample:
+        latencies: list[float] = []
+        recorded = sum(rota.recorded)
+        started = perf_counter()
+        deadline = started + seconds
+        async with anyio.create_task_group() as tasks:
+            for player in range(PLAYERS):
+                for table in tables:
+                    tasks.start_soon(table.sit, rota, play, player, deadline, latencies)
+        return _sample(sum(rota.recorded) - recorded, perf_counter() - started, latencies)
+
+    return measure
+
+
+def _sample(turns: int, took: float, latencies: list[float]) -> Sample:
+    latencies.sort()
+    return {
+        "per_second": turns / took,
+        "turns": float(turns),
+        "step_p50_ms": latencies[len(latencies) // 2] * 1000,
+        "step_p99_ms": latencies[len(latencies) * 99 // 100] * 1000,
+    }
 
 
 def check_stored(url: str, rota: Rota) -> None:

@@ -1,7 +1,7 @@
 """W3: whole turns of four presses, a close and a record, on a real Redis.
 
-1,000 callers play in 10,000 live channels of four players, each in its own ten. Every answer means
-that the step is stored.
+1,000 callers play in 10,000 live channels of four players: each caller alone in ten of its own, or
+four of them at a table, in forty of its own. Every answer means that the step is stored.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from benchmarks._contest import (
     Workload,
 )
 from benchmarks._presses import CHOICE, PLAYERS, channel_name, player_id, player_name
-from benchmarks._sequential import sequential_turns
+from benchmarks._sequential import sequential_tables, sequential_turns
 from benchmarks._servers import script_calls
 from benchmarks._turn_floor import turn_floor
-from benchmarks._turns import NARRATIVE, Play, Rota, check_stored, turning
+from benchmarks._turns import NARRATIVE, Play, Rota, check_stored, turning, turning_at_tables
 from gamegirl.actors import ClosedTurn
 from gamegirl.supervisor import Settings, Supervisor
 
@@ -41,6 +41,21 @@ _PEER = "a lock and 26 sequential commands"
 
 @asynccontextmanager
 async def _gamegirl(site: Site) -> AsyncGenerator[Measure, None]:
+    async with _playing(site) as play:
+        rota = Rota()
+        await rota.spread(play)
+        yield _checked(site, rota, turning(rota, play, site.round_seconds))
+
+
+@asynccontextmanager
+async def _tables(site: Site) -> AsyncGenerator[Measure, None]:
+    async with _playing(site) as play:
+        rota = Rota()
+        yield _checked(site, rota, turning_at_tables(rota, play, site.round_seconds))
+
+
+@asynccontextmanager
+async def _playing(site: Site) -> AsyncGenerator[Play, None]:
     async with Supervisor(site.redis, settings=Settings(window_seconds=3600.0)) as supervisor:
         session = supervisor.session
 
@@ -58,27 +73,28 @@ async def _gamegirl(site: Site) -> AsyncGenerator[Measure, None]:
             return session(channel_name(channel)).record(turn, NARRATIVE)
 
         await boot_all(supervisor, PLAYERS, join)
-        play = Play(press, close, record)
-        rota = Rota()
-        await rota.spread(play)
-        measure = turning(rota, play, site.round_seconds)
+        yield Play(press, close, record)
 
-        async def checked() -> Sample:
-            before = await anyio.to_thread.run_sync(script_calls, site.redis)
-            sample = await measure()
-            calls = await anyio.to_thread.run_sync(script_calls, site.redis) - before
-            await anyio.to_thread.run_sync(check_stored, site.redis, rota)
-            return {**sample, "calls_per_turn": calls / sample["turns"]}
 
-        yield checked
+def _checked(site: Site, rota: Rota, measure: Measure) -> Measure:
+    async def checked() -> Sample:
+        before = await anyio.to_thread.run_sync(script_calls, site.redis)
+        sample = await measure()
+        calls = await anyio.to_thread.run_sync(script_calls, site.redis) - before
+        await anyio.to_thread.run_sync(check_stored, site.redis, rota)
+        return {**sample, "calls_per_turn": calls / sample["turns"]}
 
+    return checked
+
+
+_VARIANTS = (Variant("AOF off", aof="no"), Variant("AOF everysec", aof="everysec"))
 
 W3 = Workload(
     name="W3",
     promise="whole turns: 4 presses, close, record; 1,000 callers on 10,000 channels",
     figure="per_second",
     unit="turns/s",
-    variants=(Variant("AOF off", aof="no"), Variant("AOF everysec", aof="everysec")),
+    variants=_VARIANTS,
     contestants=(
         Contestant("gamegirl", _LOOPS, _gamegirl),
         Contestant(_PEER, _LOOPS, sequential_turns),
@@ -87,4 +103,19 @@ W3 = Workload(
     goals=(Goal(_PEER, 8.0), Goal(_FLOOR)),
     round_seconds=1.0,
     details=("step_p50_ms", "step_p99_ms", "calls_per_turn", "connections"),
+)
+
+W3_TABLES = Workload(
+    name="W3T",
+    promise="the same turns with a caller for each player: 250 tables of four press side by side",
+    figure=W3.figure,
+    unit=W3.unit,
+    variants=_VARIANTS,
+    contestants=(
+        Contestant("gamegirl", _LOOPS, _tables),
+        Contestant(_PEER, _LOOPS, sequential_tables),
+    ),
+    goals=(Goal(_PEER, 8.0),),
+    round_seconds=W3.round_seconds,
+    details=W3.details,
 )
