@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import anyio
+import hiredis
 import redis
 
 from benchmarks._contest import Measure, Sample, Site
@@ -91,9 +92,12 @@ async def _caught_commit(url: str) -> tuple[list[bytes], bytes]:
     sent: list[list[bytes]] = []
     pack = _encode.packed
 
-    def caught(parts: tuple[Any, ...]) -> bytes:
-        sent.append([part if isinstance(part, bytes) else str(part).encode() for part in parts])
-        return pack(parts)
+    def caught(command: Sequence[Any], more: _encode.Spelled | None = None) -> bytes:
+        data = pack(command, more)
+        reader = cast("Any", hiredis).Reader()
+        reader.feed(data)
+        sent.append(reader.gets())
+        return data
 
     with patch.object(_redis_calls, "packed", caught):
         async with Supervisor(url, settings=Settings(window_seconds=3600.0)) as supervisor:
