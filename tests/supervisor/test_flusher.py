@@ -18,12 +18,14 @@ from gamegirl.testing import eventually
 
 pytestmark = pytest.mark.anyio
 
+_POISON = "poison"
+"""The id of the actor whose commits the store can't take."""
+
 
 class Choking:
     """A store that can't take the commits of one actor.
 
     Attributes:
-        poison: The id of that actor; None: it takes all.
         alone: Called when these come alone, once.
         settled: The ids of the actors whose commits it took.
     """
@@ -31,13 +33,12 @@ class Choking:
     portion = 64
 
     def __init__(self) -> None:
-        self.poison: str | None = "poison"
         self.alone: Callable[[], None] | None = None
         self.settled: list[str] = []
 
     async def commit(self, commits: Sequence[Commit]) -> Sequence[Done]:
         names = [commit.actor.actor_id for commit in commits]
-        if self.poison in names:
+        if _POISON in names:
             if len(names) == 1 and self.alone is not None:
                 self.alone()
                 self.alone = None
@@ -60,7 +61,7 @@ def change(cell: Cell) -> None:
 
 
 @asynccontextmanager
-async def flushing(store: Choking) -> AsyncGenerator[Flusher, None]:
+async def flushing(store: Any) -> AsyncGenerator[Flusher, None]:
     """A flusher at work, whose engine only takes what is settled off the backlog."""
 
     def nothing(_: object = None) -> None: ...
@@ -81,20 +82,16 @@ async def flushing(store: Choking) -> AsyncGenerator[Flusher, None]:
     watchdog: Any = SimpleNamespace(prune=nothing)
     courtesy: Any = SimpleNamespace(call=nullcontext)
     clock: Any = SimpleNamespace(monotonic=lambda: 0.0)
-    flusher = Flusher(engine, _typed(store), clock, watchdog, courtesy, 1.0)
+    flusher = Flusher(engine, store, clock, watchdog, courtesy, 1.0)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(flusher.run)
         yield flusher
         tasks.cancel_scope.cancel()
 
 
-def _typed(store: Any) -> Any:
-    return store
-
-
 async def test_an_actor_whose_commit_was_aborted_behind_a_failing_one_commits_again() -> None:
     """Commits go one by one then; those behind the one that fails are put back without a try."""
-    store, choking, other = Choking(), cell_of("poison"), cell_of("other")
+    store, choking, other = Choking(), cell_of(_POISON), cell_of("other")
     aborted = anyio.Event()
 
     def abort() -> None:
