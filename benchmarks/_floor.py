@@ -14,7 +14,7 @@ import socket
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from time import perf_counter
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 from unittest.mock import patch
 from urllib.parse import urlsplit
 
@@ -28,6 +28,9 @@ from gamegirl.actors.session._trusted import decode_form
 from gamegirl.supervisor import Supervisor
 from gamegirl.supervisor.stores._redis_calls import PORTION, Request
 from gamegirl.supervisor.stores._redis_wire import Wire
+
+_Payload: TypeAlias = tuple[bytes, int]
+"""Packed commands, and how many there are."""
 
 _UNDER_WAY = 2
 _CHUNK = 1 << 18
@@ -79,13 +82,13 @@ async def _floor(site: Site, use: Callable[[Any], int]) -> AsyncGenerator[Measur
     yield measure
 
 
-async def _caught(url: str) -> list[Request]:
+async def _caught(url: str) -> list[_Payload]:
     """What is sent while all sessions are restored."""
-    sent: list[Request] = []
+    sent: list[_Payload] = []
     exchange = Wire.exchange
 
     async def caught(wire: Wire, requests: Sequence[Request]) -> list[list[Any]]:
-        sent.extend(requests)
+        sent.extend((b"".join(parts), count) for parts, count in requests)
         return await exchange(wire, requests)
 
     async with Supervisor(url) as supervisor:
@@ -95,7 +98,7 @@ async def _caught(url: str) -> list[Request]:
 
 
 def _exchange(
-    url: str, requests: Sequence[Request], use: Callable[[Any], int]
+    url: str, requests: Sequence[_Payload], use: Callable[[Any], int]
 ) -> tuple[float, int]:
     server = urlsplit(url)
     nothing = object()

@@ -26,7 +26,7 @@ import redis
 from benchmarks._contest import Measure, Sample, Site
 from benchmarks._presses import CHANNELS, CHOICE, PLAYERS, player_id, player_name
 from gamegirl.supervisor import Settings, Supervisor
-from gamegirl.supervisor.stores import _encode, _redis_calls
+from gamegirl.supervisor.stores import _packing, _redis_calls
 from gamegirl.supervisor.stores._scripts import COMMIT
 
 _CHANNEL = "__rand_int__"
@@ -90,16 +90,16 @@ def _cells(line: str) -> list[str]:
 async def _caught_commit(url: str) -> tuple[list[bytes], bytes]:
     """The EVALSHA of one press and the text of its script, as the runtime sends them."""
     sent: list[list[bytes]] = []
-    pack = _encode.packed
+    make = _packing.parts_of
 
-    def caught(command: Sequence[Any], more: _encode.Spelled | None = None) -> bytes:
-        data = pack(command, more)
+    def caught(command: Sequence[Any], more: _packing.Spelled | None = None) -> list[bytes]:
+        parts = make(command, more)
         reader = cast("Any", hiredis).Reader()
-        reader.feed(data)
+        reader.feed(b"".join(parts))
         sent.append(reader.gets())
-        return data
+        return parts
 
-    with patch.object(_redis_calls, "packed", caught):
+    with patch.object(_redis_calls, "parts_of", caught):
         async with Supervisor(url, settings=Settings(window_seconds=3600.0)) as supervisor:
             session = supervisor.session(_CHANNEL)
             await session.boot("Neon Catacombs")

@@ -34,7 +34,8 @@ from benchmarks._turns import NARRATIVE
 from gamegirl.supervisor import RedisStore, Settings, Supervisor
 from gamegirl.supervisor._signal import Awaited, signal_maker
 from gamegirl.supervisor.stores import Commit, Outcome
-from gamegirl.supervisor.stores._encode import commit_arguments, packed
+from gamegirl.supervisor.stores._encode import commit_arguments
+from gamegirl.supervisor.stores._packing import packed
 from gamegirl.supervisor.stores._redis_calls import PORTION
 from gamegirl.supervisor.stores._redis_client import client_for
 from gamegirl.supervisor.stores._redis_exchange import own
@@ -72,7 +73,7 @@ async def turn_floor(site: Site) -> AsyncGenerator[Measure, None]:
     first = [caught[channel][0] for channel in range(CHANNELS)]
     pool = client_for(site.redis, _SECONDS).connection_pool
     wire = Wire(await anyio.to_thread.run_sync(own, pool, "measure"), _SECONDS)
-    await wire.exchange([(packed((b"SCRIPT", b"LOAD", COMMIT.text)), 1)])
+    await wire.exchange([((packed((b"SCRIPT", b"LOAD", COMMIT.text)),), 1)])
 
     async def measure() -> Sample:
         await anyio.to_thread.run_sync(_set_back, site.redis, first)
@@ -114,7 +115,7 @@ class _Portions:
         await checkpoint()  # Whoever is about to run may still join.
         while self._waiting and (self._under_way == 1 or len(self._waiting) >= PORTION):
             portion, self._waiting = self._waiting[:PORTION], self._waiting[PORTION:]
-            (answers,), *_ = await self._wire.exchange([(_call_of(portion), 1)])
+            (answers,), *_ = await self._wire.exchange([((_call_of(portion),), 1)])
             if answers != [1] * len(portion):
                 raise ValueError(f"commits were answered {answers!r:.200}")
             for _, signal in portion:

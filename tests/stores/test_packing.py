@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gamegirl.actors import Drop, PatchHash, PutText
 from gamegirl.supervisor.stores import ActorKey, Commit
-from gamegirl.supervisor.stores._encode import commit_arguments, packed
+from gamegirl.supervisor.stores._encode import commit_arguments
+from gamegirl.supervisor.stores._packing import packed
 
 PARTS = st.one_of(
     st.binary(max_size=20),

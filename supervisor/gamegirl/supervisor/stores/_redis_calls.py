@@ -14,7 +14,8 @@ import attrs
 from redis.exceptions import NoScriptError, ResponseError
 
 from gamegirl.supervisor.stores import _typed
-from gamegirl.supervisor.stores._encode import SLICE, Spelled, commit_arguments, outcomes, packed
+from gamegirl.supervisor.stores._encode import commit_arguments, outcomes
+from gamegirl.supervisor.stores._packing import SLICE, Spelled, packed, parts_of
 from gamegirl.supervisor.stores._protocol import Broken, Commit, Outcome
 from gamegirl.supervisor.stores._scripts import Script
 
@@ -23,8 +24,8 @@ T = TypeVar("T")
 Call: TypeAlias = tuple[list[Any], list[Any]]
 """A script's keys and arguments."""
 
-Request: TypeAlias = tuple[bytes, int]
-"""Packed commands, and how many there are."""
+Request: TypeAlias = tuple[Sequence[bytes], int]
+"""Packed commands, in parts, and how many commands there are."""
 
 Steps: TypeAlias = Generator[Iterable[Request], list[list[Any]], T]
 """Requests that go out one after the other, so that the server works while the next one is made."""
@@ -80,7 +81,7 @@ class Batch:
             if count:
                 self._counts.append(count)
                 spelled.add(arguments)
-                yield packed((b"EVALSHA", script.sha, b"%d" % known, *keys), spelled), 1
+                yield parts_of((b"EVALSHA", script.sha, b"%d" % known, *keys), spelled), 1
 
     def steps(self, script: Script) -> Steps[list[Outcome]]:
         """Send them all; the outcome of each, in their order."""
@@ -106,7 +107,7 @@ def evaluation(script: Script, calls: Iterable[Call]) -> Steps[list[Any]]:
     return _evaluated(
         script,
         (
-            (packed((b"EVALSHA", script.sha, b"%d" % len(keys), *keys, *arguments)), 1)
+            (parts_of((b"EVALSHA", script.sha, b"%d" % len(keys), *keys, *arguments)), 1)
             for keys, arguments in calls
         ),
     )
@@ -151,7 +152,7 @@ def known(script: Script | None, requests: Iterable[Request]) -> Steps[list[list
     unknown = [i for i, answer in enumerate(answers) if _unknown(answer)]
     if unknown:
         # The server was restarted, or flushed its scripts: those calls did nothing.
-        load = packed((b"SCRIPT", b"LOAD", script.text)), 1
+        load: Request = ((packed((b"SCRIPT", b"LOAD", script.text)),), 1)
         loaded, *rest = yield [load, *(sent[i] for i in unknown)]
         if isinstance(loaded[0], ResponseError):
             raise Refused(loaded)

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from gamegirl.actors import Stored
 from gamegirl.supervisor.stores import _encode, _scripts, _typed
-from gamegirl.supervisor.stores._encode import packed
+from gamegirl.supervisor.stores._packing import packed
 from gamegirl.supervisor.stores._protocol import Broken, Claim, Claimed, Owned
 from gamegirl.supervisor.stores._redis_calls import (
     PORTION,
@@ -196,7 +196,7 @@ def _portion_of(
     results: list[Any],
 ) -> _Portion:
     """Pack claims; one that can't be encoded has its result at once."""
-    portion = _Portion([], [], (b"", 0))
+    portion = _Portion([], [], ((), 0))
     fences: list[bytes] = [_typed.EPOCH_KEY]
     arguments = [*claimer]
     reads: list[bytes] = []
@@ -229,8 +229,8 @@ def _hashes(keys: Sequence[str]) -> Request:
     return _transaction(b"", [reads]), len(keys) + 2
 
 
-def _transaction(script: bytes, reads: Iterable[bytes]) -> bytes:
-    return b"".join((_MULTI, script, *reads, _EXEC))
+def _transaction(script: bytes, reads: Iterable[bytes]) -> list[bytes]:
+    return [_MULTI, script, *reads, _EXEC]
 
 
 def _take(

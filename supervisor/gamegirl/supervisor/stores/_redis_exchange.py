@@ -29,8 +29,8 @@ def exchange(pool: Any, doing: str, requests: Iterable[Request]) -> list[list[An
     whole = False
     try:
         counts: list[int] = []
-        for packed, count in requests:
-            connection.send_packed_command((packed,))
+        for parts, count in requests:
+            connection.send_packed_command((b"".join(parts),))
             counts.append(count)
         answers = [_read(connection, count) for count in counts]
         whole = all(map(ended, answers))

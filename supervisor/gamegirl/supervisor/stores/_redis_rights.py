@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from redis.exceptions import NoScriptError, ResponseError
 
-from gamegirl.supervisor.stores._encode import packed
+from gamegirl.supervisor.stores._packing import packed
 from gamegirl.supervisor.stores._redis_calls import Request
 from gamegirl.supervisor.stores._scripts import Script
 
@@ -73,7 +73,7 @@ _COMMANDS: Sequence[tuple[Any, ...]] = (
     ("EXEC",),
 )
 
-QUESTION: Request = (b"".join(map(packed, _COMMANDS)), len(_COMMANDS))
+QUESTION: Request = (tuple(map(packed, _COMMANDS)), len(_COMMANDS))
 """What to ask a server."""
 
 _DIRECT = ("+script|load", "+evalsha", "+scan", "+multi", "+exec")

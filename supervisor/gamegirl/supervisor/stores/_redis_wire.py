@@ -11,7 +11,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any, cast
@@ -26,6 +26,9 @@ from gamegirl.supervisor.stores._redis_calls import Request
 from gamegirl.supervisor.stores._redis_exchange import ended
 
 _CHUNK = 1 << 18
+_PARTS_MAX = 1000
+"""So many parts at most are sent at a time: systems take no more than 1,024."""
+
 _CLOSE_SECONDS = 1.0
 
 _LATER = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -66,6 +69,7 @@ class Wire:
         self._socket: socket.socket = connection._sock
         connection._sock = None  # Who closes the connection must not close it under us.
         self._socket.setblocking(False)
+        self._put = _putting(self._socket)
         self._seconds = seconds
         self._parser = cast(Any, hiredis).Reader(
             protocolError=ConnectionError, replyError=_error, notEnoughData=_MORE
@@ -125,7 +129,7 @@ class Wire:
         call = _Call([count for _, count in requests])
         if self.failure is None:
             self._calls.append(call)
-            self._send(requests[0][0] if len(requests) == 1 else b"".join(p for p, _ in requests))
+            self._send([part for parts, _ in requests for part in parts])
         else:
             self._end(call)
         while not call.over.is_set():
@@ -168,17 +172,17 @@ class Wire:
             call.error = ConnectionError(str(failure))
         call.over.set()
 
-    def _send(self, data: bytes) -> None:
-        rest = memoryview(data)
+    def _send(self, parts: list[bytes]) -> None:
+        sent = 0
         if not self._unsent:
             try:
-                rest = rest[self._socket.send(data) :]
+                sent = self._put(parts)
             except _LATER:
                 pass
             except OSError as error:
                 self.fail(error)
-        if rest and self.failure is None:
-            self._unsent.append(rest)
+        if self.failure is None and sent < sum(map(len, parts)):
+            self._unsent.append(memoryview(b"".join(parts))[sent:])
             self._stuck.set()
 
     async def _run(self) -> None:
@@ -243,6 +247,23 @@ class Wire:
                 unsent[0] = rest
             else:
                 del unsent[0]
+
+
+def _putting(to: socket.socket) -> Callable[[list[bytes]], int]:
+    """What sends parts, and gives how many bytes of them it has taken."""
+
+    def joined(parts: list[bytes]) -> int:
+        return to.send(b"".join(parts))
+
+    if isinstance(to, ssl.SSLSocket) or not hasattr(to, "sendmsg"):  # As on Windows.
+        return joined
+    gather = to.sendmsg
+
+    def put(parts: list[bytes]) -> int:
+        # Put together, a portion would be in memory that is in no cache, for nothing.
+        return joined(parts) if len(parts) > _PARTS_MAX else gather(parts)
+
+    return put
 
 
 def _error(text: str) -> ResponseError:
