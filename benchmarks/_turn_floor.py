@@ -17,10 +17,10 @@ from unittest.mock import patch
 import anyio
 import attrs
 import redis
-from anyio.lowlevel import checkpoint
 
 from benchmarks._booting import boot_all
 from benchmarks._contest import Measure, Sample, Site
+from benchmarks._portions import Portions
 from benchmarks._presses import (
     CALLERS,
     CHANNELS,
@@ -32,18 +32,15 @@ from benchmarks._presses import (
 )
 from benchmarks._turns import NARRATIVE
 from gamegirl.supervisor import RedisStore, Settings, Supervisor
-from gamegirl.supervisor._signal import Awaited, signal_maker
 from gamegirl.supervisor.stores import Commit, Outcome
 from gamegirl.supervisor.stores._encode import commit_arguments
 from gamegirl.supervisor.stores._packing import packed
-from gamegirl.supervisor.stores._redis_calls import PORTION
 from gamegirl.supervisor.stores._redis_client import client_for
 from gamegirl.supervisor.stores._redis_exchange import own
 from gamegirl.supervisor.stores._redis_wire import Wire
 from gamegirl.supervisor.stores._scripts import COMMIT
 from gamegirl.supervisor.stores._typed import DUE_KEY
 
-_UNDER_WAY = 4
 _SECONDS = 60.0
 """Without a byte from the server: never, in a benchmark."""
 
@@ -75,11 +72,16 @@ async def turn_floor(site: Site) -> AsyncGenerator[Measure, None]:
     wire = Wire(await anyio.to_thread.run_sync(own, pool, "measure"), _SECONDS)
     await wire.exchange([((packed((b"SCRIPT", b"LOAD", COMMIT.text)),), 1)])
 
+    async def make(portion: Sequence[_Spelled]) -> None:
+        (answers,), *_ = await wire.exchange([((_call_of(portion),), 1)])
+        if answers != [1] * len(portion):
+            raise ValueError(f"commits were answered {answers!r:.200}")
+
     async def measure() -> Sample:
         await anyio.to_thread.run_sync(_set_back, site.redis, first)
         started = perf_counter()
         async with anyio.create_task_group() as tasks:
-            portions = _Portions(wire, tasks.start_soon)
+            portions = Portions(make, tasks.start_soon)
             for caller in range(CALLERS):
                 tasks.start_soon(_call, portions, commits[caller::CALLERS])
         return {"per_second": CHANNELS / (perf_counter() - started)}
@@ -90,56 +92,22 @@ async def turn_floor(site: Site) -> AsyncGenerator[Measure, None]:
         await wire.aclose()
 
 
-class _Portions:
-    """Gathers commits that callers wait for, and has them made."""
-
-    def __init__(self, wire: Wire, start_soon: Any) -> None:
-        self._wire = wire
-        self._start_soon = start_soon
-        self._new_signal = signal_maker()
-        self._waiting: list[tuple[_Spelled, Awaited]] = []
-        self._under_way = 0
-
-    def add(self, commit: _Spelled) -> Awaited:
-        """Have a commit made; what is given is set when it is."""
-        signal = self._new_signal()
-        self._waiting.append((commit, signal))
-        if not self._under_way or (
-            self._under_way < _UNDER_WAY and len(self._waiting) >= PORTION * self._under_way
-        ):
-            self._under_way += 1
-            self._start_soon(self._send)
-        return signal
-
-    async def _send(self) -> None:
-        await checkpoint()  # Whoever is about to run may still join.
-        while self._waiting and (self._under_way == 1 or len(self._waiting) >= PORTION):
-            portion, self._waiting = self._waiting[:PORTION], self._waiting[PORTION:]
-            (answers,), *_ = await self._wire.exchange([((_call_of(portion),), 1)])
-            if answers != [1] * len(portion):
-                raise ValueError(f"commits were answered {answers!r:.200}")
-            for _, signal in portion:
-                signal.set_result(None)
-            await checkpoint()
-        self._under_way -= 1
-
-
-async def _call(portions: _Portions, channels: Sequence[Sequence[_Spelled]]) -> None:
+async def _call(portions: Portions[_Spelled], channels: Sequence[Sequence[_Spelled]]) -> None:
     for commits in channels:
         for commit in commits:
             await portions.add(commit)
 
 
-def _call_of(portion: Sequence[tuple[_Spelled, Awaited]]) -> bytes:
+def _call_of(portion: Sequence[_Spelled]) -> bytes:
     """The script call that makes these commits."""
-    keys = 1 + sum(commit.keys for commit, _ in portion)
-    arguments = sum(commit.arguments for commit, _ in portion)
+    keys = 1 + sum(commit.keys for commit in portion)
+    arguments = sum(commit.arguments for commit in portion)
     return b"".join(
         (
             b"*%d\r\n" % (3 + keys + arguments),
             _spelled([b"EVALSHA", COMMIT.sha, b"%d" % keys, DUE_KEY]),
-            *[commit.spelled_keys for commit, _ in portion],
-            *[commit.spelled_arguments for commit, _ in portion],
+            *[commit.spelled_keys for commit in portion],
+            *[commit.spelled_arguments for commit in portion],
         )
     )
 

@@ -26,6 +26,7 @@ from benchmarks._contest import (
     Workload,
 )
 from benchmarks._presses import CHOICE, PLAYERS, channel_name, player_id, player_name
+from benchmarks._rules_floor import deciding
 from benchmarks._sequential import sequential_tables, sequential_turns
 from benchmarks._servers import script_calls
 from benchmarks._turn_floor import turn_floor
@@ -35,6 +36,7 @@ from gamegirl.supervisor import Settings, Supervisor
 
 _LOOPS = (ASYNCIO, UVLOOP, TRIO)
 _FLOOR = "floor: our callers, wire and commands alone"
+_RULES_FLOOR = "floor: that, and the rules decided and spelled"
 _PEER = "a lock and 26 sequential commands"
 """Four writes for each of the presses and the close, six for the record."""
 
@@ -76,6 +78,14 @@ async def _playing(site: Site) -> AsyncGenerator[Play, None]:
         yield Play(press, close, record)
 
 
+@asynccontextmanager
+async def _rules_floor(site: Site) -> AsyncGenerator[Measure, None]:
+    async with deciding(site.redis) as play:
+        rota = Rota()
+        await rota.spread(play)
+        yield _checked(site, rota, turning(rota, play, site.round_seconds))
+
+
 def _checked(site: Site, rota: Rota, measure: Measure) -> Measure:
     async def checked() -> Sample:
         before = await anyio.to_thread.run_sync(script_calls, site.redis)
@@ -99,8 +109,9 @@ W3 = Workload(
         Contestant("gamegirl", _LOOPS, _gamegirl),
         Contestant(_PEER, _LOOPS, sequential_turns),
         Contestant(_FLOOR, (ASYNCIO,), turn_floor),
+        Contestant(_RULES_FLOOR, (ASYNCIO,), _rules_floor),
     ),
-    goals=(Goal(_PEER, 8.0), Goal(_FLOOR)),
+    goals=(Goal(_PEER, 8.0), Goal(_FLOOR), Goal(_RULES_FLOOR)),
     round_seconds=1.0,
     details=("step_p50_ms", "step_p99_ms", "calls_per_turn", "connections"),
 )

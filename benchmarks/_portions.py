@@ -1,0 +1,52 @@
+"""Commits of many callers, made together as the runtime makes them, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+from anyio.lowlevel import checkpoint
+
+from gamegirl.supervisor._signal import Awaited, signal_maker
+from gamegirl.supervisor.stores._redis_calls import PORTION
+
+T = TypeVar("T")
+
+_UNDER_WAY = 4
+
+
+class Portions(Generic[T]):
+    """Gathers commits that callers wait for.
+
+    Args:
+        make: Makes some of them.
+        start_soon: Starts a task.
+    """
+
+    def __init__(self, make: Callable[[Sequence[T]], Awaitable[None]], start_soon: Any) -> None:
+        self._make = make
+        self._start_soon = start_soon
+        self._new_signal = signal_maker()
+        self._waiting: list[tuple[T, Awaited]] = []
+        self._under_way = 0
+
+    def add(self, commit: T) -> Awaited:
+        """Have a commit made; what is given is set when it is."""
+        signal = self._new_signal()
+        self._waiting.append((commit, signal))
+        if not self._under_way or (
+            self._under_way < _UNDER_WAY and len(self._waiting) >= PORTION * self._under_way
+        ):
+            self._under_way += 1
+            self._start_soon(self._send)
+        return signal
+
+    async def _send(self) -> None:
+        await checkpoint()  # Whoever is about to run may still join.
+        while self._waiting and (self._under_way == 1 or len(self._waiting) >= PORTION):
+            portion, self._waiting = self._waiting[:PORTION], self._waiting[PORTION:]
+            await self._make([commit for commit, _ in portion])
+            for _, signal in portion:
+                signal.set_result(None)
+            await checkpoint()
+        self._under_way -= 1
