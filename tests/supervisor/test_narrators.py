@@ -1,0 +1,134 @@
+"""Narrators that are cancelled, replaced, restarted, or close their supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import anyio
+import anyio.lowlevel
+import pytest
+from tests.supervisor.hosts import hosted
+
+from gamegirl.actors.session import ClosedTurn, Session, TurnGivenUp
+from gamegirl.supervisor import (
+    Supervisor,
+)
+from gamegirl.testing import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+def _on_asyncio() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _has(items: list[int], count: int) -> bool:
+    return len(items) == count
+
+
+async def test_a_cancellation_out_of_the_narrators_own_client_is_a_failed_attempt() -> None:
+    """A CancelledError that nobody asked for ends neither the turn nor the supervisor."""
+    attempts: list[int] = []
+
+    async def narrate(turn: ClosedTurn, session: Session) -> str:
+        attempts.append(turn.attempt)
+        if len(attempts) == 1:
+            raise anyio.get_cancelled_exc_class() if _on_asyncio() else ConnectionError("no model")
+        return "told"
+
+    async with hosted(on_turn=narrate) as supervisor:
+        session = supervisor.session("c")
+        await session.boot("G")
+        await session.press("1", "Ana", "x")
+        await session.close_window()
+        with anyio.fail_after(10):
+            while not await session.history():
+                await anyio.lowlevel.checkpoint()
+        assert attempts == [1, 2]
+
+
+async def test_the_next_narrator_waits_until_the_cancelled_one_has_cleaned_up() -> None:
+    """One at a time per channel, also while the one before still edits its message."""
+    running, most = 0, 0
+    cleaning, clean = anyio.Event(), anyio.Event()
+
+    async def narrate(turn: ClosedTurn, session: Session) -> str:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            if session.game_name == "First":
+                await anyio.sleep_forever()
+            return "x"
+        finally:
+            with anyio.CancelScope(shield=True):
+                if session.game_name == "First":
+                    cleaning.set()
+                    await clean.wait()
+            running -= 1
+
+    async with hosted(on_turn=narrate) as supervisor:
+        session = supervisor.session("c")
+        for name in ("First", "Second", "Third"):
+            await session.swap(name)
+            await session.press("1", "Ana", "x")
+            await session.close_window()
+            await eventually(lambda: running)
+        await cleaning.wait()
+        clean.set()
+        with anyio.fail_after(5):
+            while not await session.history():
+                await anyio.lowlevel.checkpoint()
+        assert most == 1
+
+
+async def test_restarts_use_up_no_retries() -> None:
+    """Only failures of `on_turn` count; being handed out again after a release doesn't."""
+    attempts: list[int] = []
+
+    async def narrate(turn: ClosedTurn, session: Session) -> str:
+        attempts.append(turn.attempt)
+        if turn.attempt <= 3:
+            await anyio.sleep_forever()
+        raise ConnectionError("the first failure")
+
+    async with hosted(on_turn=narrate, turn_retries_max=1) as supervisor:
+        events = supervisor.events()
+        session = supervisor.session("c")
+        await session.boot("G")
+        await session.press("1", "Ana", "x")
+        await session.close_window()
+        for count in range(1, 4):
+            await eventually(partial(_has, attempts, count))
+            await supervisor.release("c")
+            await session.state()
+        with anyio.fail_after(10):
+            async for event in events:
+                if isinstance(event, TurnGivenUp):
+                    break
+        assert attempts == [1, 2, 3, 4, 5]
+
+
+async def test_aclose_may_be_called_from_a_narrator() -> None:
+    """It stops the supervisor as soon as the narrator lets go, and waits for nothing."""
+    done = anyio.Event()
+    box: list[Supervisor] = []
+
+    async def narrate(turn: ClosedTurn, session: Session) -> str:
+        await box[0].aclose()
+        done.set()
+        return "x"
+
+    async with hosted(on_turn=narrate) as supervisor:
+        box.append(supervisor)
+        session = supervisor.session("c")
+        await session.boot("G")
+        await session.press("1", "Ana", "x")
+        await session.close_window()
+        with anyio.fail_after(2):
+            await done.wait()

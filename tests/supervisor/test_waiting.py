@@ -1,0 +1,166 @@
+"""Who waits, for how long, and what is left of it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from tests.supervisor.hosts import Adder, hosted
+
+from gamegirl.actors import (
+    MailboxFullError,
+    StoreUnavailableError,
+)
+from gamegirl.actors.session import ClosedTurn
+from gamegirl.supervisor import (
+    Clock,
+    Durability,
+    MemoryStore,
+    Settings,
+    Supervisor,
+)
+from gamegirl.testing import FaultyStore, eventually
+
+pytestmark = pytest.mark.anyio
+
+
+def _never() -> Any:
+    raise AssertionError("it is live")
+
+
+async def test_cancelled_waiters_of_a_cold_channel_leave_nothing() -> None:
+    """Whoever was cancelled before the channel was even restored takes no room in it."""
+    store = MemoryStore()
+    async with hosted(store) as supervisor:
+        await supervisor.session("c").boot("G")
+    async with hosted(store.sibling(), mailbox_max=8) as supervisor:
+        session = supervisor.session("c")
+        async with anyio.create_task_group() as tasks:
+            for _ in range(8):
+                tasks.start_soon(session.next_turn)
+            await eventually(lambda: supervisor.statistics().unsettled == 8)
+            tasks.cancel_scope.cancel()
+        await eventually(lambda: supervisor.statistics().unsettled == 0)  # Once it is restored.
+        await session.press("1", "Ana", "x")
+        assert supervisor.statistics().unsettled == 0
+
+
+async def test_a_clock_set_back_delays_neither_flush_nor_errors() -> None:
+    """Durations run on the monotonic clock; only stamps follow the wall clock."""
+    ahead = [0.0]
+    clock = Clock(wall=lambda: time.time() + ahead[0])
+    store = FaultyStore(MemoryStore())
+    settings = Settings(
+        durability=Durability.TURN,
+        flush_seconds=0.1,
+        commit_timeout_seconds=0.1,
+        sweep_seconds=0.01,
+        window_seconds=300,
+    )
+    async with Supervisor(store, settings=settings, clock=clock) as supervisor:
+        session = supervisor.session("c")
+        await session.boot("G")
+        await session.press("1", "Ana", "x")
+        ahead[0] = -3600.0
+        with anyio.fail_after(5):
+            await eventually(lambda: supervisor.statistics().unsettled == 0)
+            store.down = True
+            ahead[0] = -7200.0
+            with pytest.raises(StoreUnavailableError):
+                await session.close_window()
+        store.down = False
+
+
+async def test_a_caller_that_is_only_refused_still_yields() -> None:
+    """A loop of refusals can't starve what would relieve the mailbox."""
+    store = FaultyStore(MemoryStore())
+    async with hosted(store, behaviours=[Adder()], mailbox_max=1) as supervisor:
+        actor = supervisor.actor("adder", "a")
+        await actor.ask(1)
+        store.hold()
+        others = 0
+
+        async def other() -> None:
+            nonlocal others
+            while True:
+                others += 1
+                await anyio.lowlevel.checkpoint()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(actor.ask, 1)
+            tasks.start_soon(other)
+            await eventually(lambda: supervisor.statistics().unsettled == 1)
+            before = others
+            for _ in range(640):
+                with pytest.raises(MailboxFullError):
+                    await actor.ask(1)
+            assert others - before >= 9
+            store.let_go()
+            tasks.cancel_scope.cancel()
+
+
+async def test_waiters_outlive_an_outage_however_they_came_in() -> None:
+    """A store that is away ends no `next_turn`."""
+    inner = MemoryStore()
+    async with hosted(inner) as supervisor:
+        await supervisor.session("c").boot("G")
+    store = FaultyStore(inner.sibling())
+    async with hosted(store, commit_timeout_seconds=0.05) as supervisor:
+        session = supervisor.session("c")
+        turns: list[ClosedTurn] = []
+
+        async def wait() -> None:
+            turns.append(await session.next_turn())
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await eventually(lambda: supervisor.get("c"))
+            tasks.start_soon(wait)
+            await eventually(lambda: supervisor.statistics().unsettled == 2)
+            store.down = True
+            with pytest.raises(StoreUnavailableError):
+                await session.press("1", "Ana", "x")
+            store.down = False
+            await eventually(lambda: supervisor.statistics().unsettled == 2)
+            await session.close_window()
+        assert len(turns) == 2
+
+
+async def test_with_turn_durability_a_close_is_seen_only_once_it_is_committed() -> None:
+    """Presses are answered from memory; who waits for a turn waits for its commit."""
+    store = FaultyStore(MemoryStore())
+    async with hosted(store, durability=Durability.TURN) as supervisor:
+        session = supervisor.session("c")
+        await session.boot("G")
+        await session.press("1", "Ana", "x")
+        store.hold()
+        turns: list[ClosedTurn] = []
+
+        async def wait() -> None:
+            turns.append(await session.next_turn())
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(session.close_window)
+            await eventually(lambda: not (session.peek() or _never()).pending_choices)
+            tasks.start_soon(wait)
+            await eventually(lambda: supervisor.statistics().unsettled >= 2)
+            assert turns == []
+            store.let_go()
+        assert len(turns) == 1
+
+
+async def test_obsolete_timers_and_dropped_observers_keep_no_memory() -> None:
+    """Re-arming one timer thousands of times leaves about one; so do streams nobody holds."""
+    async with hosted(window_seconds=600, sweep_seconds=0.01) as supervisor:
+        session = supervisor.session("c")
+        await session.boot("G")
+        for _ in range(1100):
+            await session.press("1", "Ana", "x")
+            await session.swap("G")
+        for _ in range(20):
+            supervisor.events()
+        await eventually(lambda: supervisor.statistics().timers < 100)
+        assert supervisor.statistics().observers == 0
