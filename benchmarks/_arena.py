@@ -142,7 +142,8 @@ class _Worker:
         self._errors.seek(0)
         shown = self._errors.read()[-_STDERR_SHOWN:].strip()
         print(shown, file=sys.stderr)
-        return Failed(f"it failed: {shown.splitlines()[-1] if shown else self._process.returncode}")
+        said = [line for line in shown.splitlines() if line.strip(" |+-")]  # Not a group's frame.
+        return Failed(f"it failed: {said[-1].strip(' |') if said else self._process.returncode}")
 
 
 @contextmanager

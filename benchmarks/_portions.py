@@ -27,15 +27,17 @@ class Portions(Generic[T]):
         self._make = make
         self._start_soon = start_soon
         self._new_signal = signal_maker()
-        self._waiting: list[tuple[T, Awaited]] = []
+        self._commits: list[T] = []  # Those that wait.
+        self._signals: list[Awaited] = []
         self._under_way = 0
 
     def add(self, commit: T) -> Awaited:
         """Have a commit made; what is given is set when it is."""
         signal = self._new_signal()
-        self._waiting.append((commit, signal))
+        self._commits.append(commit)
+        self._signals.append(signal)
         if not self._under_way or (
-            self._under_way < _UNDER_WAY and len(self._waiting) >= PORTION * self._under_way
+            self._under_way < _UNDER_WAY and len(self._commits) >= PORTION * self._under_way
         ):
             self._under_way += 1
             self._start_soon(self._send)
@@ -43,10 +45,14 @@ class Portions(Generic[T]):
 
     async def _send(self) -> None:
         await checkpoint()  # Whoever is about to run may still join.
-        while self._waiting and (self._under_way == 1 or len(self._waiting) >= PORTION):
-            portion, self._waiting = self._waiting[:PORTION], self._waiting[PORTION:]
-            await self._make([commit for commit, _ in portion])
-            for _, signal in portion:
+        while self._commits and (self._under_way == 1 or len(self._commits) >= PORTION):
+            commits, self._commits = self._commits[:PORTION], self._commits[PORTION:]
+            signals, self._signals = self._signals[:PORTION], self._signals[PORTION:]
+            await self._make(commits)
+            commits.reverse()
+            # One by one, as the runtime lets go of them.
+            for signal in signals:
+                commits.pop()
                 signal.set_result(None)
             await checkpoint()
         self._under_way -= 1

@@ -1,7 +1,8 @@
 """The second floor of W3: the rules decide and their commits are spelled, but there are no actors.
 
-Callers, commands and wire are those of the first floor. Nothing is checked that callers pass, and
-nothing has an order, a mailbox, a gate, a timer, a watch or a second try.
+The callers are W3's own, and commits go through the store, in portions as on the first floor.
+Nothing is checked that callers pass, and nothing has an order, a mailbox, a gate, a timer, a watch
+or a second try.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from benchmarks._turns import NARRATIVE, Play
 from gamegirl.actors import ClosedTurn
 from gamegirl.actors.session import SessionBehaviour
 from gamegirl.actors.session import _messages as messages
+from gamegirl.actors.session._events import Audience
 from gamegirl.actors.session._state import SessionState
 from gamegirl.supervisor import RedisStore, Settings
+from gamegirl.supervisor._signal import Awaited
 from gamegirl.supervisor.stores import (
     KEEP_DUE,
     ActorKey,
@@ -34,6 +37,8 @@ from gamegirl.supervisor.stores import (
 )
 
 _LEASE_SECONDS = 3600.0
+_SECONDS = 60.0
+"""Without a byte from the server: never, in a benchmark."""
 
 
 @attrs.define
@@ -46,6 +51,11 @@ class _Game:
     behaviour: SessionBehaviour
     revision: int = 0
     due: float | None = None
+
+    def act(self, message: object, portions: Portions[Commit]) -> tuple[Any, Awaited]:
+        """The answer to a message, and what is set when it may be given."""
+        answer, commit = self.decide(message)
+        return answer, portions.add(commit)
 
     def decide(self, message: object) -> tuple[Any, Commit]:
         """The answer to a message, and the commit that it waits for."""
@@ -70,10 +80,12 @@ class _Game:
 @asynccontextmanager
 async def deciding(url: str) -> AsyncGenerator[Play, None]:
     """Games in all channels, in which callers can play."""
-    store = RedisStore(url)
+    store = RedisStore(url, timeout_seconds=_SECONDS)
     await store.open(Process("floor", ""), _LEASE_SECONDS)
     try:
-        games = await _booted(store, SessionBehaviour(Settings(window_seconds=_LEASE_SECONDS)))
+        rules = Settings(window_seconds=_LEASE_SECONDS)
+        nobody = Audience(present=False)  # As in W3, where nobody looks at events.
+        games = await _booted(store, SessionBehaviour(rules, audience=nobody))
         async with anyio.create_task_group() as tasks:
 
             async def make(commits: Sequence[Commit]) -> None:
@@ -82,8 +94,9 @@ async def deciding(url: str) -> AsyncGenerator[Play, None]:
             portions = Portions(make, tasks.start_soon)
 
             async def act(channel: int, message: object) -> Any:
-                answer, commit = games[channel].decide(message)
-                await portions.add(commit)
+                answer, signal = games[channel].act(message, portions)
+                del message  # As the runtime does: while this waits thousands of others may.
+                await signal
                 return answer
 
             def press(channel: int, player: int) -> Coroutine[Any, Any, object]:

@@ -73,7 +73,7 @@ async def turn_floor(site: Site) -> AsyncGenerator[Measure, None]:
     await wire.exchange([((packed((b"SCRIPT", b"LOAD", COMMIT.text)),), 1)])
 
     async def make(portion: Sequence[_Spelled]) -> None:
-        (answers,), *_ = await wire.exchange([((_call_of(portion),), 1)])
+        (answers,), *_ = await wire.exchange([(_call_of(portion), 1)])
         if answers != [1] * len(portion):
             raise ValueError(f"commits were answered {answers!r:.200}")
 
@@ -98,18 +98,16 @@ async def _call(portions: Portions[_Spelled], channels: Sequence[Sequence[_Spell
             await portions.add(commit)
 
 
-def _call_of(portion: Sequence[_Spelled]) -> bytes:
-    """The script call that makes these commits."""
+def _call_of(portion: Sequence[_Spelled]) -> list[bytes]:
+    """The script call that makes these commits, in parts."""
     keys = 1 + sum(commit.keys for commit in portion)
     arguments = sum(commit.arguments for commit in portion)
-    return b"".join(
-        (
-            b"*%d\r\n" % (3 + keys + arguments),
-            _spelled([b"EVALSHA", COMMIT.sha, b"%d" % keys, DUE_KEY]),
-            *[commit.spelled_keys for commit in portion],
-            *[commit.spelled_arguments for commit in portion],
-        )
-    )
+    return [
+        b"*%d\r\n" % (3 + keys + arguments),
+        _spelled([b"EVALSHA", COMMIT.sha, b"%d" % keys, DUE_KEY]),
+        *[commit.spelled_keys for commit in portion],
+        *[commit.spelled_arguments for commit in portion],
+    ]
 
 
 def _spelled(parts: Sequence[bytes]) -> bytes:
