@@ -48,7 +48,7 @@ bench: $(VENV)/.bench  ## The benchmarks next to their peers, with their results
 scale: $(VENV)/.bench  ## What 100,000 channels in one process cost, and two processes on two cores
 	$(BIN)/python -m benchmarks.scale
 	for processes in 1 2; do $(BIN)/gamegirl load --channels 10000 --skew 0 --window 30 \
-		--ramp 1000..9000 --steps 5 --seconds 40 --processes $$processes; done
+		--ramp 2000..14000 --steps 4 --seconds 32 --processes $$processes; done
 
 chaos: $(VENV)/.dev  ## Every fault at full size, about an hour; goes on where it was stopped
 	$(BIN)/gamegirl chaos all --progress .gamegirl/chaos.jsonl --report docs/reliability.md

@@ -8,19 +8,9 @@ from typing import Any
 
 import attrs
 
-from gamegirl.actors import (
-    Behaviour,
-    Decision,
-    Later,
-    Require,
-    UnknownGameError,
-)
+from gamegirl.actors import Behaviour, Decision, Later, Require, UnknownGameError
 from gamegirl.codec import JsonCodec
-from gamegirl.supervisor import (
-    MemoryStore,
-    Settings,
-    Supervisor,
-)
+from gamegirl.supervisor import MemoryStore, Settings, Supervisor
 
 
 @attrs.define

@@ -15,10 +15,7 @@ from gamegirl.actors import (
     SessionFailedError,
     SessionQuarantinedError,
 )
-from gamegirl.supervisor import (
-    MemoryStore,
-    Supervisor,
-)
+from gamegirl.supervisor import MemoryStore, Supervisor
 from gamegirl.testing import FaultyStore, eventually
 
 pytestmark = pytest.mark.anyio

@@ -9,15 +9,8 @@ import anyio
 import pytest
 from tests.supervisor.hosts import Adder, hosted
 
-from gamegirl.actors import (
-    Drop,
-    OwnershipLostError,
-    PatchHash,
-)
-from gamegirl.supervisor import (
-    MemoryStore,
-    StoreRegressed,
-)
+from gamegirl.actors import Drop, OwnershipLostError, PatchHash
+from gamegirl.supervisor import MemoryStore, StoreRegressed
 from gamegirl.supervisor.stores import Process
 from gamegirl.testing import FaultyStore
 

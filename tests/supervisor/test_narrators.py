@@ -11,9 +11,7 @@ import pytest
 from tests.supervisor.hosts import hosted
 
 from gamegirl.actors.session import ClosedTurn, Session, TurnGivenUp
-from gamegirl.supervisor import (
-    Supervisor,
-)
+from gamegirl.supervisor import Supervisor
 from gamegirl.testing import eventually
 
 pytestmark = pytest.mark.anyio

@@ -7,18 +7,9 @@ import anyio.lowlevel
 import pytest
 from tests.supervisor.hosts import Adder, hosted
 
-from gamegirl.actors import (
-    Fate,
-    OwnershipLostError,
-    StoreUnavailableError,
-    UnknownGameError,
-)
+from gamegirl.actors import Fate, OwnershipLostError, StoreUnavailableError, UnknownGameError
 from gamegirl.actors.session import TurnClosed
-from gamegirl.supervisor import (
-    MemoryStore,
-    Settings,
-    Supervisor,
-)
+from gamegirl.supervisor import MemoryStore, Settings, Supervisor
 from gamegirl.testing import FaultyStore, eventually
 
 pytestmark = pytest.mark.anyio

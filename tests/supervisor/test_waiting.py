@@ -10,18 +10,9 @@ import anyio.lowlevel
 import pytest
 from tests.supervisor.hosts import Adder, hosted
 
-from gamegirl.actors import (
-    MailboxFullError,
-    StoreUnavailableError,
-)
+from gamegirl.actors import MailboxFullError, StoreUnavailableError
 from gamegirl.actors.session import ClosedTurn
-from gamegirl.supervisor import (
-    Clock,
-    Durability,
-    MemoryStore,
-    Settings,
-    Supervisor,
-)
+from gamegirl.supervisor import Clock, Durability, MemoryStore, Settings, Supervisor
 from gamegirl.testing import FaultyStore, eventually
 
 pytestmark = pytest.mark.anyio

@@ -1,6 +1,6 @@
 """The journal (what happened since the last full form or close) and the closed turns, small fields.
 
-A press writes two or three fields of the journal, whatever the size of the roster. Hashes lose
+A press writes one to three fields of the journal, whatever the size of the roster. Hashes lose
 their order in the store, so every entry is numbered. All entries say how things are, not how they
 changed, so applying one twice, or to a form that has it already, changes nothing.
 """

@@ -27,7 +27,7 @@ from gamegirl.supervisor.stores._redis_exchange import ended
 
 _CHUNK = 1 << 18
 _PARTS_MAX = 1000
-"""So many parts at most are sent at a time: systems take no more than 1,024."""
+"""More parts than that are put together before they are sent: systems take 1,024 at a time."""
 
 _CLOSE_SECONDS = 1.0
 
