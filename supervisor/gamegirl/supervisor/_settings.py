@@ -44,7 +44,11 @@ def _share(_: object, field: attrs.Attribute[float], value: object) -> None:
 class Settings(SessionRules):
     """What a supervisor is told when it is made: the rules of its sessions, and its own bounds.
 
-    Times are seconds, as floats.
+    Times are seconds, as floats. `help(SessionRules)` says what those of the game mean:
+    `window_seconds`, `history_max`, the banners and more.
+
+    Example:
+        Settings(window_seconds=30.0, durability=Durability.TURN)
 
     Attributes:
         durability: What an answer promises.
