@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from time import time
 from typing import Any
 
@@ -87,11 +88,7 @@ async def deciding(url: str) -> AsyncGenerator[Play, None]:
         nobody = Audience(present=False)  # As in W3, where nobody looks at events.
         games = await _booted(store, SessionBehaviour(rules, audience=nobody))
         async with anyio.create_task_group() as tasks:
-
-            async def make(commits: Sequence[Commit]) -> None:
-                await _make(store, commits)
-
-            portions = Portions(make, tasks.start_soon)
+            portions = Portions(partial(_make, store), tasks.start_soon)
 
             async def act(channel: int, message: object) -> Any:
                 answer, signal = games[channel].act(message, portions)

@@ -34,7 +34,7 @@ from benchmarks._turns import NARRATIVE
 from gamegirl.supervisor import RedisStore, Settings, Supervisor
 from gamegirl.supervisor.stores import Commit, Outcome
 from gamegirl.supervisor.stores._encode import commit_arguments
-from gamegirl.supervisor.stores._packing import packed
+from gamegirl.supervisor.stores._packing import parts_of
 from gamegirl.supervisor.stores._redis_client import client_for
 from gamegirl.supervisor.stores._redis_exchange import own
 from gamegirl.supervisor.stores._redis_wire import Wire
@@ -70,7 +70,7 @@ async def turn_floor(site: Site) -> AsyncGenerator[Measure, None]:
     first = [caught[channel][0] for channel in range(CHANNELS)]
     pool = client_for(site.redis, _SECONDS).connection_pool
     wire = Wire(await anyio.to_thread.run_sync(own, pool, "measure"), _SECONDS)
-    await wire.exchange([((packed((b"SCRIPT", b"LOAD", COMMIT.text)),), 1)])
+    await wire.exchange([(parts_of((b"SCRIPT", b"LOAD", COMMIT.text)), 1)])
 
     async def make(portion: Sequence[_Spelled]) -> None:
         (answers,), *_ = await wire.exchange([(_call_of(portion), 1)])

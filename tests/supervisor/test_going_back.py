@@ -96,37 +96,34 @@ async def test_a_store_that_went_back_to_an_earlier_owner_is_written_anew(alter:
             assert (named.expected, named.found) == (1, 0)
 
 
-async def test_who_loses_an_actor_to_one_that_went_on_from_an_older_state_says_so(
-    alter: Alter,
-) -> None:
-    """The store went back, another process claimed it and played on: the loss is named."""
+async def regressions_told_by_who_loses(
+    alter: Alter, *, commits: int, since: int
+) -> list[StoreRegressed]:
+    """Of an actor with so many commits that another process has gone on from commit `since`."""
     store = MemoryStore()
     async with hosted(store, behaviours=[Adder()]) as supervisor:
         events = supervisor.events()
         actor = supervisor.actor("adder", "a")
-        for _ in range(3):
+        for _ in range(commits):
             await actor.ask(1)
-        taken = {"owner": "999:n:other", "rev": "8", "cid": "x", "since": "2"}
+        taken = {"owner": "999:n:other", "rev": "8", "cid": "x", "since": str(since)}
         await alter(store, PatchHash("gg:fence:adder:a", taken))
         with pytest.raises(OwnershipLostError):
             await actor.ask(1)
         events.close()
-        (named,) = [event async for event in events if isinstance(event, StoreRegressed)]
-        assert (named.expected, named.found) == (3, 2)
+        return [event async for event in events if isinstance(event, StoreRegressed)]
+
+
+async def test_who_loses_an_actor_to_one_that_went_on_from_an_older_state_says_so(
+    alter: Alter,
+) -> None:
+    """The store went back, another process claimed it and played on: the loss is named."""
+    (named,) = await regressions_told_by_who_loses(alter, commits=3, since=2)
+    assert (named.expected, named.found) == (3, 2)
 
 
 async def test_losing_an_actor_to_one_that_went_on_from_the_newest_state_is_no_regression(
     alter: Alter,
 ) -> None:
     """An ordinary takeover isn't reported as a store that went back."""
-    store = MemoryStore()
-    async with hosted(store, behaviours=[Adder()]) as supervisor:
-        events = supervisor.events()
-        actor = supervisor.actor("adder", "a")
-        await actor.ask(1)
-        taken = {"owner": "999:n:other", "rev": "8", "cid": "x", "since": "1"}
-        await alter(store, PatchHash("gg:fence:adder:a", taken))
-        with pytest.raises(OwnershipLostError):
-            await actor.ask(1)
-        events.close()
-        assert not [event async for event in events if isinstance(event, StoreRegressed)]
+    assert not await regressions_told_by_who_loses(alter, commits=1, since=1)

@@ -30,7 +30,7 @@ from gamegirl.supervisor.stores import (
     _scripts,
     _typed,
 )
-from gamegirl.supervisor.stores._packing import packed
+from gamegirl.supervisor.stores._packing import parts_of
 from gamegirl.supervisor.stores._protocol import (
     Broken,
     Claim,
@@ -307,7 +307,7 @@ class RedisStore:
     def _exchange(self, doing: str, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
         """Send commands on one connection and read an answer (or a ResponseError) for each."""
         pool = self._client.connection_pool
-        requests = (((packed(command),), 1) for command in commands)
+        requests = ((parts_of(command), 1) for command in commands)
         return [answer for (answer,) in _redis_exchange.exchange(pool, doing, requests)]
 
     def _understood(self, decode: Callable[[], T]) -> T:

@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from gamegirl.supervisor.stores import _typed
 from gamegirl.supervisor.stores._encode import commit_arguments, outcomes
-from gamegirl.supervisor.stores._packing import SLICE, Spelled, packed, parts_of
+from gamegirl.supervisor.stores._packing import SLICE, Spelled, parts_of
 from gamegirl.supervisor.stores._protocol import Broken, Commit, Outcome
 from gamegirl.supervisor.stores._scripts import Script
 
@@ -152,7 +152,7 @@ def known(script: Script | None, requests: Iterable[Request]) -> Steps[list[list
     unknown = [i for i, answer in enumerate(answers) if _unknown(answer)]
     if unknown:
         # The server was restarted, or flushed its scripts: those calls did nothing.
-        load: Request = ((packed((b"SCRIPT", b"LOAD", script.text)),), 1)
+        load = parts_of((b"SCRIPT", b"LOAD", script.text)), 1
         loaded, *rest = yield [load, *(sent[i] for i in unknown)]
         if isinstance(loaded[0], ResponseError):
             raise Refused(loaded)
