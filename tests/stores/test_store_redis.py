@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
@@ -437,6 +438,26 @@ async def test_parts_arrive_whole_and_in_order(size: int) -> None:
     # Who comes first is the host's choice; nobody comes in between.
     found = [bytes(arrived[start : start + 300_000]) for start in (0, 300_000, 600_000)]
     assert sorted(found) == [b"".join(parts) for parts in calls]
+    await wire.aclose()
+    theirs.close()
+
+
+async def test_a_command_that_is_sent_in_part_for_want_of_memory_ends_its_connection() -> None:
+    """What is sent after it would be taken for the rest of it."""
+
+    class Full(deque[Any]):
+        def append(self, _: Any) -> None:
+            raise MemoryError
+
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    wire = Wire(SimpleNamespace(_sock=ours), 5.0)
+    wire._unsent = Full()  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(MemoryError):
+        await wire.exchange([((b"x" * 300_000,), 1)])
+    assert not wire.alive
+    with pytest.raises(ConnectionError, match="not all could be sent"):
+        await wire.exchange([((b"PING",), 1)])
     await wire.aclose()
     theirs.close()
 

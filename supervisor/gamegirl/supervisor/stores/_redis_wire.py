@@ -129,7 +129,11 @@ class Wire:
         call = _Call([count for _, count in requests])
         if self.failure is None:
             self._calls.append(call)
-            self._send([part for parts, _ in requests for part in parts])
+            try:
+                self._send([part for parts, _ in requests for part in parts])
+            except BaseException:  # For want of memory: a part of a command may have gone out.
+                self.fail(ConnectionError("not all could be sent"))
+                raise
         else:
             self._end(call)
         while not call.over.is_set():
