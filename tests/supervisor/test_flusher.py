@@ -1,17 +1,20 @@
-"""The flusher by itself: what becomes of an actor whose commits were aborted while it waited."""
+"""The flusher by itself: one actor whose commits the store can't take, and all the others."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from gamegirl.actors import Fate, PutText, StoreUnavailableError
 from gamegirl.supervisor._cell import Cell, PendingCommit, Status
+from gamegirl.supervisor._events import StoreBack, StoreLost
 from gamegirl.supervisor._flusher import Flusher
 from gamegirl.supervisor.stores import ActorKey, Commit, Done
 from gamegirl.testing import eventually
@@ -26,24 +29,36 @@ class Choking:
     """A store that can't take the commits of one actor.
 
     Attributes:
+        portion: So many commits it takes at a time.
         alone: Called when these come alone, once.
         settled: The ids of the actors whose commits it took.
+        refused: So often it took none.
+        success: Is set, and replaced, when it has taken some.
+        patient: It refuses only when it has taken others meanwhile.
     """
 
-    portion = 64
-
-    def __init__(self) -> None:
+    def __init__(self, portion: int = 64) -> None:
+        self.portion = portion
         self.alone: Callable[[], None] | None = None
         self.settled: list[str] = []
+        self.refused = 0
+        self.success = anyio.Event()
+        self.patient = False
 
     async def commit(self, commits: Sequence[Commit]) -> Sequence[Done]:
         names = [commit.actor.actor_id for commit in commits]
         if _POISON in names:
+            if self.patient:
+                await self.success.wait()
             if len(names) == 1 and self.alone is not None:
                 self.alone()
                 self.alone = None
+            self.refused += 1
             raise StoreUnavailableError("it chokes", fate=Fate.IN_DOUBT)
+        await checkpoint()
         self.settled += names
+        success, self.success = self.success, anyio.Event()
+        success.set()
         return [Done() for _ in commits]
 
 
@@ -60,9 +75,26 @@ def change(cell: Cell) -> None:
     cell.busy().put(PendingCommit((PutText("k", "v"),), urgent=True))
 
 
+def soon(failures: int) -> float:
+    return 0.001 * failures
+
+
 @asynccontextmanager
-async def flushing(store: Any) -> AsyncGenerator[Flusher, None]:
-    """A flusher at work, whose engine only takes what is settled off the backlog."""
+async def flushing(
+    store: Any, *, again: Iterable[Cell] = (), delay: Callable[[int], float] = soon
+) -> AsyncGenerator[tuple[Flusher, list[object]], None]:
+    """A flusher at work, whose engine only takes what is settled off the backlog.
+
+    Args:
+        store: Where it commits.
+        again: These have something to commit again, as soon as they have committed.
+        delay: How long a failure keeps it waiting.
+
+    Yields:
+        It, and all events.
+    """
+    events: list[object] = []
+    busy = set(again)
 
     def nothing(_: object = None) -> None: ...
 
@@ -70,14 +102,21 @@ async def flushing(store: Any) -> AsyncGenerator[Flusher, None]:
         cell.busy().take()
         commit.settled = True
         cell.rest()
+        if cell in busy:
+            change(cell)
 
-    def retry_delay(failures: int) -> float:
-        return 0.001 * failures
+    async def later(seconds: float, call: Callable[[Any, float], None], subject: object) -> None:
+        await anyio.sleep(seconds)
+        call(subject, 0.0)
+
+    def after(seconds: float, call: Callable[[Any, float], None], subject: object) -> None:
+        tasks.start_soon(later, seconds, call, subject)
 
     engine: Any = SimpleNamespace(
         settlement=SimpleNamespace(settle=settle),
-        hub=SimpleNamespace(publish=nothing),
-        retry_delay=retry_delay,
+        hub=SimpleNamespace(publish=events.append),
+        timers=SimpleNamespace(after=after),
+        retry_delay=delay,
     )
     watchdog: Any = SimpleNamespace(prune=nothing)
     courtesy: Any = SimpleNamespace(call=nullcontext)
@@ -85,7 +124,7 @@ async def flushing(store: Any) -> AsyncGenerator[Flusher, None]:
     flusher = Flusher(engine, store, clock, watchdog, courtesy, 1.0)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(flusher.run)
-        yield flusher
+        yield flusher, events
         tasks.cancel_scope.cancel()
 
 
@@ -99,7 +138,7 @@ async def test_an_actor_whose_commit_was_aborted_behind_a_failing_one_commits_ag
         aborted.set()
 
     store.alone = abort
-    async with flushing(store) as flusher:
+    async with flushing(store) as (flusher, _):
         for cell in (choking, other):
             change(cell)
             flusher.add(cell, urgent=True)
@@ -108,3 +147,79 @@ async def test_an_actor_whose_commit_was_aborted_behind_a_failing_one_commits_ag
         change(other)
         flusher.add(other, urgent=True)
         await eventually(lambda: "other" in store.settled)
+
+
+async def test_whose_commits_are_settled_meanwhile_don_t_keep_others_from_being_settled() -> None:
+    """Two share a portion with the one that fails; portions of others succeed all the time."""
+    store = Choking(portion=3)
+    store.patient = True
+    shared = [cell_of(name) for name in ("one", _POISON, "two")]
+    others = [cell_of(f"busy {number}") for number in range(6)]
+    async with flushing(store, again=others) as (flusher, _):
+        for cell in (*shared, *others):
+            change(cell)
+            flusher.add(cell, urgent=True)
+        await eventually(lambda: {"one", "two"} <= set(store.settled))
+    assert _POISON not in store.settled
+
+
+async def test_nobody_waits_for_the_next_try_of_another_s_commit() -> None:
+    """Whoever has something to commit while the failing one is kept back is settled at once."""
+    store, choking = Choking(), cell_of(_POISON)
+
+    def delay(_: int) -> float:
+        return 3600.0 if store.settled else 0.001
+
+    async with flushing(store, delay=delay) as (flusher, _):
+        change(choking)
+        flusher.add(choking, urgent=True)
+        await eventually(lambda: store.refused > 2)
+        for name in ("one", "two"):
+            cell = cell_of(name)
+            change(cell)
+            flusher.add(cell, urgent=True)
+            await eventually(partial(store.settled.count, name))
+            await anyio.wait_all_tasks_blocked()
+
+
+async def test_one_commit_that_fails_all_the_time_is_no_outage() -> None:
+    """The store is lost with its first failure, back with the next success, and not lost again."""
+    store, choking, other = Choking(), cell_of(_POISON), cell_of("other")
+    async with flushing(store, again=[other]) as (flusher, events):
+        for cell in (choking, other):
+            change(cell)
+            flusher.add(cell, urgent=True)
+        await eventually(lambda: store.refused > 9)
+        assert [type(event) for event in events] == [StoreLost, StoreBack]
+        commit = choking.busy().commit
+    assert commit is not None
+    assert commit.trouble == "it chokes", "its callers can be told"
+
+
+async def test_an_outage_that_pauses_for_one_commit_is_told_of() -> None:
+    """Although all commits have failed before, so that each is tried alone."""
+
+    class Flapping:
+        portion = 64
+        takes = calls = 0
+
+        async def commit(self, commits: Sequence[Commit]) -> Sequence[Done]:
+            await checkpoint()
+            self.calls += 1
+            if not self.takes:
+                raise StoreUnavailableError("it is down", fate=Fate.IN_DOUBT)
+            self.takes -= 1
+            return [Done() for _ in commits]
+
+    store = Flapping()
+    cells = [cell_of(f"{number}") for number in range(5)]
+    async with flushing(store) as (flusher, events):
+        for cell in cells:
+            change(cell)
+            flusher.add(cell, urgent=True)
+        await eventually(lambda: store.calls > 20)  # Each has failed more than twice.
+        store.takes = 1
+        await eventually(lambda: len(events) > 2)
+        store.takes = 100
+        await eventually(lambda: flusher.sent == len(cells))
+    assert [type(event) for event in events] == [StoreLost, StoreBack, StoreLost, StoreBack]

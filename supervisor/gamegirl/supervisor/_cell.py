@@ -83,6 +83,8 @@ class PendingCommit(msgspec.Struct, eq=False, gc=False):
         release: Gives up ownership.
         sent: As it went to the store; sent again unchanged.
         doubtful: It was sent at least once without an answer.
+        failures: So many calls of the store that it was in have failed.
+        trouble: Why the last of them has.
         settled: Over, one way or the other.
     """
 
@@ -99,6 +101,8 @@ class PendingCommit(msgspec.Struct, eq=False, gc=False):
     release: bool = False
     sent: Commit | None = None
     doubtful: bool = False
+    failures: int = 0
+    trouble: str = ""
     settled: bool = False
 
     def hold(self, envelope: Envelope) -> None:

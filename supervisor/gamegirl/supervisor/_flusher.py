@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import chain
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -59,6 +60,8 @@ class Flusher:
         self._busy = 0
         self._armed = False
         self._failures = 0
+        self._working = True  # Something was settled since the last failure.
+        self._failed: set[Cell] = set()  # In these the commits that have failed are looked for.
         self.sent = 0
         self.batches = 0
         self.returned = anyio.Event()
@@ -146,17 +149,36 @@ class Flusher:
         return batch
 
     async def _send(self, batch: Sequence[Cell]) -> None:
-        if self._failures > 1:
-            # One channel's commit may be what the store chokes on: settle them one by one, and
-            # stop at the first failure, or an outage would take a timeout for each.
-            for position, cell in enumerate(batch):
-                if not await self._try([cell]):
-                    self._put_back([*batch[position + 1 :], cell])
-                    await self._back_off()
-                    return
-        elif not await self._try(batch):
-            self._put_back(batch)
-            await self._back_off()
+        portions = self._apart(batch) if self._failed else [batch]
+        while portions:
+            portion = portions.pop()
+            if await self._try(portion):
+                continue
+            if self._failures:
+                # No other is tried now, or an outage would take a timeout for each.
+                self._put_back([*chain.from_iterable(reversed(portions)), *portion])
+                await anyio.sleep(self._engine.retry_delay(self._failures))
+                return
+            for cell in portion:  # Which is one: the store chokes on it, and works.
+                backlog = cell.backlog
+                if backlog is not None:
+                    backlog.listed = True
+                    delay = self._engine.retry_delay(_failures_of(cell))
+                    self._engine.timers.after(delay, self._again, cell)
+
+    def _apart(self, batch: Sequence[Cell]) -> list[Sequence[Cell]]:
+        """Portions of it, the next one last.
+
+        One channel's commit may be what the store chokes on: what has failed twice goes alone, so
+        that it takes no others along for longer than that.
+        """
+        self._failed = {cell for cell in self._failed if _failures_of(cell)}
+        alone = [cell for cell in batch if cell in self._failed and _failures_of(cell) > 1]
+        portions: list[Sequence[Cell]] = [[cell] for cell in reversed(alone)]
+        together = [cell for cell in batch if cell not in alone] if alone else batch
+        if together:
+            portions.append(together)
+        return portions
 
     def _put_back(self, batch: Sequence[Cell]) -> None:
         """Have them tried again before all others."""
@@ -167,6 +189,11 @@ class Flusher:
             backlog.listed = backlog.commit is not None  # It may have been aborted meanwhile.
             if backlog.listed:
                 self._urgent.appendleft(cell)
+
+    def _again(self, cell: Cell, _: float) -> None:
+        if cell.backlog is not None:
+            cell.backlog.listed = False
+            self.add(cell, urgent=True)
 
     async def _try(self, batch: Sequence[Cell]) -> bool:
         cells: list[Cell] = []
@@ -205,12 +232,21 @@ class Flusher:
             with self._courtesy.call():
                 outcomes = await self._store.commit(commits)
         except StoreUnavailableError as error:
+            trouble = str(error)
+            self._failed.update(cells)
             for commit in pending:
                 commit.flying = False
+                commit.failures += 1
+                commit.trouble = trouble
                 commit.doubtful = commit.doubtful or error.fate is Fate.IN_DOUBT
-            self.trouble = str(error)
+            self.trouble = trouble
+            # What fails alone again, when others have been settled since the last failure of any,
+            # is no matter of the store's. Two failures in a row are, whatever it was that failed.
+            working, self._working = self._working, False
+            if working and not failures and pending[0].failures > 2:
+                return False
             if self._failures == 0:
-                self._engine.hub.publish(StoreLost(self.trouble))
+                self._engine.hub.publish(StoreLost(trouble))
             self._failures = max(self._failures, failures + 1)  # Those side by side are one.
             return False
         except BaseException:
@@ -221,9 +257,10 @@ class Flusher:
             raise ValueError(f"{len(commits)} commits had {len(outcomes)} outcomes")
         self.batches += 1
         self.sent += len(commits)
+        self.trouble = ""
+        self._working = True
         if self._failures:
             self._failures = 0
-            self.trouble = ""
             self._engine.hub.publish(StoreBack())
             self.returned.set()
         settle = self._engine.settlement.settle
@@ -240,8 +277,11 @@ class Flusher:
                 self.add(cell, urgent=True)
         return True
 
-    async def _back_off(self) -> None:
-        await anyio.sleep(self._engine.retry_delay(self._failures))
+
+def _failures_of(cell: Cell) -> int:
+    """So often the commit has failed that it would send next."""
+    commit = cell.backlog.commit if cell.backlog is not None else None
+    return 0 if commit is None else commit.failures
 
 
 def _merge(writes: Sequence[Write]) -> Sequence[Write]:

@@ -288,8 +288,14 @@ class Settlement:
             if fate is Fate.IN_DOUBT
             else "nothing of this call happened; send it again later"
         )
-        claiming = cell.backlog is not None and cell.backlog.claim_since is not None
-        trouble = (self._engine.claims if claiming else self._engine.commits).trouble
+        backlog = cell.backlog
+        commit = backlog.commit if backlog is not None else None
+        if backlog is not None and backlog.claim_since is not None:
+            trouble = self._engine.claims.trouble
+        elif commit is not None and commit.trouble:
+            trouble = commit.trouble
+        else:
+            trouble = self._engine.commits.trouble
         seconds = f"{self._engine.settings.commit_timeout_seconds:g} s"
         why = (
             f"the store has not done it in {seconds} ({trouble})"
