@@ -69,6 +69,32 @@ async def test_no_timer_fires_before_its_time() -> None:
         assert len(timers) == 1
 
 
+async def test_many_are_sorted_before_they_are_due_and_fire_no_sooner() -> None:
+    """Sorting tens of thousands takes longer than any of them need be late."""
+    now = 1000.0
+    fired = Fired()
+    timers = Timers(Clock(lambda: now, lambda: now))
+    async with running(timers):
+        await anyio.wait_all_tasks_blocked()
+        timers.add(1000.125, fired.note, "few")
+        for number in range(2000, 0, -1):
+            timers.add(1000.0625 + number * 1e-6, fired.note, number)
+        await anyio.wait_all_tasks_blocked()
+        opened = timers._open  # pyright: ignore[reportPrivateUsage]
+        assert not opened
+        now = 1000.046875  # A 64th of a second before the first of them.
+        await eventually(lambda: len(opened) == 2000)
+        timers.add(1000.0625, fired.note, 0)
+        timers.add(1000.0, fired.note, "due")
+        await eventually(lambda: fired.names)
+        assert fired.names == ["due"]
+        now = 1000.0635
+        await eventually(lambda: len(fired.names) > 1000)
+        now = 2000.0
+        await eventually(lambda: "few" in fired.names)
+    assert fired.names == ["due", *range(2001), "few"]
+
+
 async def test_an_earlier_timer_is_not_late_for_a_later_one() -> None:
     """The task that sleeps until the first one is woken up."""
     fired = Fired()
