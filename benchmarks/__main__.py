@@ -41,7 +41,7 @@ def main() -> int:
     progress = Console(file=sys.stderr)
     with progress.status("starting") as status:
         contests = [
-            hold(workload, variant, arguments.rounds, status.update)
+            hold(workload, variant, arguments.rounds * workload.laps, status.update)
             for workload in WORKLOADS
             if not names or workload.name in names
             for variant in workload.variants
@@ -49,7 +49,7 @@ def main() -> int:
     _report.show(contests, console)
     if (arguments.keep or not names) and arguments.rounds >= _ROUNDS:
         left_out = [one.name for one in WORKLOADS if names and one.name not in names]
-        _report.write(contests, left_out, arguments.rounds, monotonic() - started, _RESULTS)
+        _report.write(contests, left_out, monotonic() - started, _RESULTS)
     return 0
 
 

@@ -128,6 +128,7 @@ class Workload:
         unit: Its unit.
         goals: Those of all variants.
         details: The names of other figures worth showing.
+        laps: So many rounds for each that is asked for: short ones depend most on the moment.
     """
 
     name: str
@@ -139,6 +140,7 @@ class Workload:
     goals: Sequence[Goal]
     round_seconds: float
     details: Sequence[str] = ()
+    laps: int = 1
 
     def contestant(self, name: str) -> Contestant:
         return next(one for one in self.contestants if one.name == name)

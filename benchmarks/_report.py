@@ -205,17 +205,25 @@ def show(contests: Sequence[Contest], console: Console) -> None:
         console.print(f"missing: {text}", style="yellow", highlight=False)
 
 
-def write(
-    contests: Sequence[Contest], left_out: Sequence[str], rounds: int, seconds: float, path: Path
-) -> None:
+def _rounds(contests: Sequence[Contest]) -> str:
+    """How many rounds there were of each workload."""
+    counts = {
+        contest.workload.name: max(map(len, contest.samples.values()), default=0)
+        for contest in contests
+    }
+    return ", ".join(f"{name}: {count}" for name, count in counts.items())
+
+
+def write(contests: Sequence[Contest], left_out: Sequence[str], seconds: float, path: Path) -> None:
     """Write the results into a file, and which workloads were left out."""
     line: Callable[[Sequence[str]], str] = lambda cells: f"| {' | '.join(cells)} |"  # noqa: E731
     text = [
         "# Results",
         "",
-        f"Written by `make bench`: not to be edited. A figure is the median of {rounds} rounds",
+        "Written by `make bench`: not to be edited. A figure is the median of several rounds",
         "[lowest–highest], in which all contestants take turns; a ratio is the median of the",
         "ratios within each round. Figures belong to the machine below; ratios travel better.",
+        f"Rounds: {_rounds(contests)}.",
         "Once set up, every contestant in Python collects its garbage and freezes what is left",
         "(`gc.collect(); gc.freeze()`); its collector stays on.",
         "",

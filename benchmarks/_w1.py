@@ -99,4 +99,5 @@ W1 = Workload(
         Goal("xoscar", 50.0),
     ),
     round_seconds=0.3,
+    laps=3,
 )

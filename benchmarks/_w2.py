@@ -78,5 +78,6 @@ W2 = Workload(
         Goal("redis-benchmark -P 64", 0.3),
     ),
     round_seconds=0.8,
+    laps=2,
     details=("p50_ms", "p99_ms", "calls_per_press", "connections"),
 )

@@ -113,6 +113,7 @@ W3 = Workload(
     ),
     goals=(Goal(_PEER, 8.0), Goal(_FLOOR), Goal(_RULES_FLOOR)),
     round_seconds=1.0,
+    laps=2,
     details=("step_p50_ms", "step_p99_ms", "calls_per_turn", "connections"),
 )
 

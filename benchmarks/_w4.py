@@ -124,5 +124,6 @@ W4 = Workload(
     ),
     goals=(),
     round_seconds=0.0,
+    laps=2,
     details=("p50_ms", "max_ms"),
 )
