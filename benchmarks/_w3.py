@@ -112,7 +112,7 @@ W3 = Workload(
         Contestant(_RULES_FLOOR, (ASYNCIO,), _rules_floor),
     ),
     goals=(Goal(_PEER, 8.0), Goal(_FLOOR), Goal(_RULES_FLOOR)),
-    round_seconds=1.0,
+    round_seconds=2.0,
     laps=2,
     details=("step_p50_ms", "step_p99_ms", "calls_per_turn", "connections"),
 )
@@ -128,6 +128,6 @@ W3_TABLES = Workload(
         Contestant(_PEER, _LOOPS, sequential_tables),
     ),
     goals=(Goal(_PEER),),
-    round_seconds=W3.round_seconds,
+    round_seconds=1.0,
     details=W3.details,
 )
