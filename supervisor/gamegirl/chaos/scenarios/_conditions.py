@@ -257,9 +257,16 @@ CONDITIONS: tuple[type[Condition], ...] = (
 
 @attrs.frozen
 class Span:
-    """When a condition held, on the monotonic clock: it is over between `over` and `ended`."""
+    """When a condition held, on the monotonic clock.
+
+    Attributes:
+        began: Nothing of it before.
+        held: From here on nothing was committed any more.
+        over: It is over between this and `ended`.
+    """
 
     began: float
+    held: float
     over: float
     ended: float
 
@@ -268,8 +275,9 @@ async def hold(condition: Condition, seconds: float) -> Span:
     """Have it for so long, or for as long as it lasts."""
     began = time.monotonic()
     await condition.begin()
+    held = began if condition.lasts else time.monotonic()
     if not condition.lasts:
         await anyio.sleep(seconds)
     over = time.monotonic()
     await condition.end()
-    return Span(began, over, time.monotonic())
+    return Span(began, held, over, time.monotonic())
