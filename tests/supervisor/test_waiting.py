@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -10,9 +11,10 @@ import anyio.lowlevel
 import pytest
 from tests.supervisor.hosts import Adder, hosted
 
-from gamegirl.actors import MailboxFullError, StoreUnavailableError
+from gamegirl.actors import Fate, MailboxFullError, StoreUnavailableError
 from gamegirl.actors.session import ClosedTurn
 from gamegirl.supervisor import Clock, Durability, MemoryStore, Settings, Supervisor
+from gamegirl.supervisor.stores import Commit, Outcome
 from gamegirl.testing import FaultyStore, eventually
 
 pytestmark = pytest.mark.anyio
@@ -155,3 +157,37 @@ async def test_obsolete_timers_and_dropped_observers_keep_no_memory() -> None:
             supervisor.events()
         await eventually(lambda: supervisor.statistics().timers < 100)
         assert supervisor.statistics().observers == 0
+
+
+class _Choosy(MemoryStore):
+    """A store that refuses the commits of one channel, once it is told to."""
+
+    refused = ""
+
+    async def commit(self, commits: Sequence[Commit]) -> Sequence[Outcome]:
+        if self.refused in [commit.actor.actor_id for commit in commits]:
+            raise StoreUnavailableError("it doesn't like them", fate=Fate.NOT_EXECUTED)
+        return await super().commit(commits)
+
+
+async def test_callers_are_told_why_their_own_commit_failed_while_others_succeed() -> None:
+    """The store's last word on others is none on theirs."""
+    store = _Choosy()
+    async with hosted(store, commit_timeout_seconds=0.3) as supervisor:
+        for channel in ("one", "other"):
+            await supervisor.session(channel).boot("G")
+        store.refused = "one"
+
+        async def press_on() -> None:
+            while True:
+                await supervisor.session("other").press("1", "Ana", "x")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(press_on)
+            with pytest.raises(StoreUnavailableError, match="doesn't like them") as told:
+                await supervisor.session("one").press("1", "Ana", "x")
+            assert told.value.fate is Fate.IN_DOUBT
+            tasks.cancel_scope.cancel()
+        store.refused = ""
+        await eventually(lambda: supervisor.statistics().unsettled == 0)
+        assert (await supervisor.session("one").press("1", "Ana", "y")).turn == 1

@@ -161,7 +161,7 @@ class Flusher:
                 return
             for cell in portion:  # Which is one: the store chokes on it, and works.
                 backlog = cell.backlog
-                if backlog is not None:
+                if backlog is not None and backlog.commit is not None:
                     backlog.listed = True
                     delay = self._engine.retry_delay(_failures_of(cell))
                     self._engine.timers.after(delay, self._again, cell)

@@ -289,13 +289,12 @@ class Settlement:
             else "nothing of this call happened; send it again later"
         )
         backlog = cell.backlog
-        commit = backlog.commit if backlog is not None else None
         if backlog is not None and backlog.claim_since is not None:
             trouble = self._engine.claims.trouble
-        elif commit is not None and commit.trouble:
-            trouble = commit.trouble
         else:
-            trouble = self._engine.commits.trouble
+            # What the store said last, whoever it was said to; else what it said of this one alone.
+            commit = backlog.commit if backlog is not None else None
+            trouble = self._engine.commits.trouble or (commit.trouble if commit is not None else "")
         seconds = f"{self._engine.settings.commit_timeout_seconds:g} s"
         why = (
             f"the store has not done it in {seconds} ({trouble})"
