@@ -173,9 +173,10 @@ class Flusher:
         that it takes no others along for longer than that.
         """
         self._failed = {cell for cell in self._failed if _failures_of(cell)}
-        alone = [cell for cell in batch if cell in self._failed and _failures_of(cell) > 1]
-        portions: list[Sequence[Cell]] = [[cell] for cell in reversed(alone)]
-        together = [cell for cell in batch if cell not in alone] if alone else batch
+        portions: list[Sequence[Cell]] = [
+            [cell] for cell in reversed(batch) if _failures_of(cell) > 1
+        ]
+        together = [cell for cell in batch if _failures_of(cell) <= 1]
         if together:
             portions.append(together)
         return portions

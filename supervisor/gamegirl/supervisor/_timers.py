@@ -183,9 +183,9 @@ class Timers:
 
     def _open_next(self, now: float) -> bool:
         """Sort the timers of the next tick, if it has come."""
-        if not self._numbers or self._opens(self._numbers[0]) > now:
-            return False
         numbers = self._numbers
+        if not numbers or self._opens(numbers[0]) > now:
+            return False
         self._opened = heapq.heappop(numbers)
         tick = self._ticks.pop(self._opened)
         tick.sort(key=_AT)
@@ -201,7 +201,7 @@ class Timers:
             return inf
         number = self._numbers[0]
         tick = self._ticks[number]
-        return min(map(_AT, tick)) if len(tick) < _MANY else self._opens(number)
+        return min(map(_AT, tick)) if len(tick) < _MANY else _ahead(number)
 
     def _opens(self, number: float) -> float:
         """From when on a tick may be sorted."""

@@ -275,8 +275,9 @@ async def hold(condition: Condition, seconds: float) -> Span:
     """Have it for so long, or for as long as it lasts."""
     began = time.monotonic()
     await condition.begin()
-    held = began if condition.lasts else time.monotonic()
+    held = began
     if not condition.lasts:
+        held = time.monotonic()
         await anyio.sleep(seconds)
     over = time.monotonic()
     await condition.end()
