@@ -111,6 +111,38 @@ async def test_busy_database(path: Path) -> None:
     await store.aclose()
 
 
+async def test_new_database_that_another_is_making(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who opens a database while another process writes its first tables waits for that."""
+    connect: Any = sqlite3.connect
+    tries = 0
+    other = connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+
+    def connect_again(*arguments: Any, **options: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 2:
+            other.execute("ROLLBACK")
+        return connect(*arguments, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", connect_again)
+    store = SqliteStore(path)
+    assert list(await store.commit([write(await owned(store))])) == [Done()]
+    await store.aclose()
+    other.close()
+
+
+async def test_new_database_that_stays_busy(path: Path) -> None:
+    """Opening a database is given up once it was busy for as long as was said."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailableError, match="could not open: another process is busy"):
+        await SqliteStore(path, timeout_seconds=0.05).open(Process("p1"), 3.0)
+    other.close()
+
+
 async def test_full_disk(path: Path) -> None:
     """A batch that finds the disk full is undone as a whole and can be sent again."""
     store = SqliteStore(path)

@@ -24,7 +24,7 @@ from gamegirl.chaos._nursery import Nursery
 from gamegirl.chaos._proxy import Proxy
 from gamegirl.chaos._redis_server import RedisServer
 from gamegirl.chaos._worker import WorkerPlan
-from gamegirl.chaos._workers import CallFailed, Worker, start_worker
+from gamegirl.chaos._workers import CallFailed, Worker, WorkerGone, start_worker
 from gamegirl.supervisor import Store, open_store
 
 __all__ = ["Bench", "BenchError"]
@@ -213,13 +213,20 @@ class Bench:
         return made
 
     async def staff(self, count: int, plan: WorkerPlan | None = None) -> list[Worker]:
-        """Start so many workers and wait for them; each has a seed of its own."""
+        """Start so many workers and wait for them; each has a seed of its own.
+
+        Raises:
+            BenchError: One ended at once; says what it wrote.
+        """
         made = [
             await self.worker(attrs.evolve(plan or self.plan(), seed=self.random.getrandbits(32)))
             for _ in range(count)
         ]
         for worker in made:
-            await worker.started()
+            try:
+                await worker.started()
+            except WorkerGone as error:
+                raise BenchError(f"{error}: {self.log_tail()}") from error
         return made
 
     def _watch(self, worker: Worker, event: dict[str, Any]) -> None:

@@ -40,6 +40,9 @@ _SCAN_BATCH = 1000
 _POLL_SECONDS = 0.5
 """What a live owner's lease is said to last: a file lock has no time, so ask again after that."""
 
+_BUSY_SECONDS = 0.005
+"""How long to wait before a busy database is opened again."""
+
 
 class SqliteStore:
     """Keeps actors in an SQLite database.
@@ -190,6 +193,20 @@ class SqliteStore:
         if self._connection is not None and self._tables is not None:
             return self._tables
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                self._connection, self._tables = self._new_connection()
+                return self._tables
+            except sqlite3.OperationalError as error:
+                # Processes that meet at a new database would wait for each other while it is
+                # turned to write-ahead logging: SQLite tells them "busy" without any wait.
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() >= deadline:
+                    raise
+            time.sleep(_BUSY_SECONDS)
+
+    def _new_connection(self) -> tuple[sqlite3.Connection, Tables]:
         connection = sqlite3.connect(
             self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False
         )
@@ -211,8 +228,7 @@ class SqliteStore:
         except BaseException:
             connection.close()
             raise
-        self._connection, self._tables = connection, tables
-        return tables
+        return connection, tables
 
     @contextmanager
     def _transaction(self, kind: str) -> Generator[Tables]:
