@@ -140,8 +140,8 @@ class Supervisor:
         self._started: anyio.Event | None = None
         self._state = _State.NEW
         self._failure: BaseException | None = None
-        self._thread = 0
-        self._open = False
+        self._thread = 0  # On which it was started; 0: it wasn't.
+        self._open = 0  # The same while calls are taken, else 0.
         self._make_id = self._new_game_id  # Once for all references.
         self._yield_at = _YIELD_MESSAGES
         self._yield_by = 0.0
@@ -243,7 +243,7 @@ class Supervisor:
         except Exception as error:  # noqa: BLE001 - raised by later calls and by aclose
             self._failure = error
         finally:
-            self._open = False
+            self._open = 0
             self._state = _State.FAILED if self._failure is not None else _State.CLOSED
             self._engine.life.shut(self._closed_error)
             self._hub.close()
@@ -274,10 +274,10 @@ class Supervisor:
                 ):
                     tasks.start_soon(loop)
                 self._state = _State.RUNNING
-                self._open = True
+                self._open = self._thread
                 self._started.set()
                 await self._stop.wait()
-                self._open = False
+                self._open = 0
                 self._state = _State.DRAINING
                 await self._drain()
                 tasks.cancel_scope.cancel()
@@ -467,7 +467,7 @@ class Supervisor:
 
     async def ask(self, kind: str, actor_id: str, message: object) -> Any:
         """Enqueue a message and wait for its answer; `ActorRef.ask` says more."""
-        if not self._open or get_ident() != self._thread:
+        if get_ident() != self._open:
             self._check_open()
         engine, clock = self._engine, self._clock
         now = clock.read() + clock.offset
