@@ -410,7 +410,7 @@ class Engine:
                 # It is idle, and so it is live. Many are woken together: what does no more than to
                 # let its timer go, as most do that aren't about windows, takes the shortest way.
                 # By a rounding it may be too early: who is woken finds that it is time.
-                now = when if at < when else at
+                now = max(at, when)
                 behaviour, state = cell.behaviour, cell.state
                 woken += 1
                 cell.last_used = now

@@ -44,7 +44,7 @@ from gamegirl.supervisor._lifecycle import Crash
 from gamegirl.supervisor._log import log_event
 from gamegirl.supervisor._performer import Performer, performing
 from gamegirl.supervisor._settings import Durability, Settings
-from gamegirl.supervisor._signal import signal_maker
+from gamegirl.supervisor._signal import signal_maker, yielder
 from gamegirl.supervisor._timers import Timers
 from gamegirl.supervisor._watchdog import Watchdog
 from gamegirl.supervisor.stores import ActorKey, Process, Store, open_store
@@ -183,7 +183,7 @@ class Supervisor:
         self._state = _State.STARTING
         self._thread = get_ident()
         self._started = anyio.Event()
-        self._new_signal = signal_maker()
+        self._new_signal, self._yield = signal_maker(), yielder()
         self._stop = anyio.Event()
         self._finished = anyio.Event()
         self._task = spawn(self._own, "gamegirl.supervisor")
@@ -475,7 +475,7 @@ class Supervisor:
             # Before the message is sent, so that cancelling here leaves no doubt about it.
             # One is enough for all who ask in this turn of the loop.
             self._yield_at, self._yield_by = engine.handled + _YIELD_MESSAGES, now + _YIELD_SECONDS
-            await checkpoint()
+            await self._yield()
             self._check_open()
             now = clock.read() + clock.offset
             self._yield_by = now + _YIELD_SECONDS
