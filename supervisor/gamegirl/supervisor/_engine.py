@@ -228,9 +228,9 @@ class Engine:
             None, now, sender, False, True, True, False, False, decision.reply, decision.error
         )
         commit = PendingCommit(decision.writes, (), decision.effects, envelope, urgent=True)
-        backlog = cell.backlog = Backlog(unsettled=1, commit=commit)
+        cell.backlog = Backlog(unsettled=1, commit=commit, listed=True)
         self.watch.add(cell, commit)
-        self.commits.open(cell, backlog)
+        self.commits.open(cell)
         if times is not None:
             self._rearm(cell, *times)
         return envelope

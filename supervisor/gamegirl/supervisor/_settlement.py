@@ -30,6 +30,8 @@ from gamegirl.supervisor.stores import (
 if TYPE_CHECKING:
     from gamegirl.supervisor._engine import Engine
 
+_LIVE = Status.LIVE  # Of an enum's class it takes 40 ns to get one, with each commit.
+
 
 class Settlement:
     """Settles commits: lets answers and effects out, or aborts and has the actor start over."""
@@ -47,14 +49,13 @@ class Settlement:
             return
         engine, backlog = self._engine, cell.backlog
         assert backlog is not None
-        backlog.take()
         commit.settled = True
         engine.watch.remove(commit)
         cell.revision = sent.revision
         first = commit.envelope
         idle = (
-            not (backlog.commit or backlog.queue or backlog.waiting or commit.release)
-            and cell.status is Status.LIVE
+            not (backlog.later or backlog.queue or backlog.waiting or commit.release)
+            and cell.status is _LIVE
         )
         if idle:  # As nearly always. Nothing counts any more but what is answered now.
             cell.backlog = None
@@ -63,6 +64,7 @@ class Settlement:
             for envelope in commit.others:
                 envelope.finish()
         else:
+            backlog.take()
             for envelope in commit.envelopes():
                 envelope.finish()
                 backlog.settle(envelope)
