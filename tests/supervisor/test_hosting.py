@@ -6,8 +6,10 @@ import asyncio
 import gc
 import logging
 import random
+import traceback
 import weakref
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 from typing import Any
 
 import anyio
@@ -43,6 +45,7 @@ from gamegirl.supervisor import (
     Settings,
     Supervisor,
 )
+from gamegirl.supervisor._cell import Cell
 from gamegirl.testing import FaultyStore, eventually
 
 pytestmark = pytest.mark.anyio
@@ -429,6 +432,62 @@ class Bomb(Behaviour[list[float]]):
 
     def wake_at(self, state: list[float]) -> float | None:
         return state[-1] if state else None
+
+
+class TimeBomb(Bomb):
+    """Is armed only when it is told to be."""
+
+    kind = "time_bomb"
+
+    def handle(self, state: list[float], message: object, now: float) -> Decision:
+        return Decision() if message == "be there" else super().handle(state, message, now)
+
+    def due_at(self, state: list[float]) -> float | None:
+        return None
+
+
+async def test_a_crash_of_a_timer_keeps_nothing_of_others_that_were_due_with_it() -> None:
+    """Whoever looks into a crash's frames finds no other actor there."""
+    async with Supervisor("memory://", behaviours=[TimeBomb()]) as supervisor:
+        bombs = [supervisor.actor("time_bomb", name) for name in ("first", "second")]
+        for message in ("be there", "arm"):
+            for bomb in bombs:
+                await bomb.ask(message)
+        await eventually(lambda: len(supervisor.crashes()) == 2)
+        trace = supervisor.crashes()[0].error.__traceback__
+        kept = [value for frame, _ in traceback.walk_tb(trace) for value in frame.f_locals.values()]
+    assert "fire" in [frame.f_code.co_name for frame, _ in traceback.walk_tb(trace)]
+    assert not [value for value in kept if isinstance(value, Cell)]
+
+
+async def test_a_closed_supervisor_with_a_crash_of_an_actor_that_was_released_is_let_go_of() -> (
+    None
+):
+    """Neither does its caller's frame keep the actor that it was sent to with all that it had."""
+
+    async def crash() -> weakref.ref[Supervisor]:
+        store = FaultyStore(MemoryStore())
+        async with Supervisor(store, behaviours=[TimeBomb()]) as supervisor:
+            bomb = supervisor.actor("time_bomb", "b")
+            await bomb.ask("be there")
+
+            async def explode() -> None:
+                with pytest.raises(ActorCrashedError):
+                    await bomb.ask(Woken())
+
+            store.hold()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(partial(supervisor.release, "b", kind="time_bomb"))
+                await eventually(lambda: supervisor.peek("time_bomb", "b") is None)
+                tasks.start_soon(explode)
+                await eventually(lambda: supervisor.statistics().unsettled == 1)
+                store.let_go()
+        return weakref.ref(supervisor)
+
+    gone = await crash()
+    await anyio.lowlevel.checkpoint()
+    gc.collect()
+    assert gone() is None
 
 
 async def test_a_closed_supervisor_in_which_a_timer_crashed_is_let_go_of() -> None:

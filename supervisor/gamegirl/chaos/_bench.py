@@ -216,7 +216,7 @@ class Bench:
         """Start so many workers and wait for them; each has a seed of its own.
 
         Raises:
-            BenchError: One ended at once; says what it wrote.
+            WorkerGone: One ended at once; says what it wrote.
         """
         made = [
             await self.worker(attrs.evolve(plan or self.plan(), seed=self.random.getrandbits(32)))
@@ -226,7 +226,7 @@ class Bench:
             try:
                 await worker.started()
             except WorkerGone as error:
-                raise BenchError(f"{error}: {self.log_tail()}") from error
+                raise WorkerGone(f"{error}: {self.log_tail()}") from error
         return made
 
     def _watch(self, worker: Worker, event: dict[str, Any]) -> None:

@@ -228,9 +228,9 @@ class Engine:
             None, now, sender, False, True, True, False, False, decision.reply, decision.error
         )
         commit = PendingCommit(decision.writes, (), decision.effects, envelope, urgent=True)
-        cell.backlog = Backlog(unsettled=1, commit=commit, listed=True)
+        backlog = cell.backlog = Backlog(unsettled=1, commit=commit)
         self.watch.add(cell, commit)
-        self.commits.open(cell)
+        self.commits.open(cell, backlog)
         if times is not None:
             self._rearm(cell, *times)
         return envelope
@@ -395,6 +395,7 @@ class Engine:
         """Timers have come: wake their actors, or call what else they say."""
         at, woken = self.timers.now, 0
         timer: Timer | None = None
+        cell = behaviour = state = decision = times = None
         try:
             for timer in due:
                 call, cell, when = timer.call, timer.subject, timer.when
@@ -435,9 +436,9 @@ class Engine:
                     self._apply(cell, Envelope(_WOKEN, now, internal=True), decision, times)
         finally:
             self.handled += woken
-            # A crash keeps its frames: nothing in this one may keep a timer.
+            # A crash keeps its frames: nothing in this one may keep a timer, or another's actor.
             del due
-            timer = None
+            timer = cell = behaviour = state = decision = times = None
 
     def perform(self, cell: Cell, effects: Sequence[Effect]) -> None:
         for effect in effects:

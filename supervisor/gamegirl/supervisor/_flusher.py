@@ -16,7 +16,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from gamegirl.actors import Fate, PatchHash, StoreUnavailableError, Write
-from gamegirl.supervisor._cell import Cell, Joined, PendingCommit, Status
+from gamegirl.supervisor._cell import Backlog, Cell, Joined, PendingCommit, Status
 from gamegirl.supervisor._clock import Clock
 from gamegirl.supervisor._courtesy import Courtesy
 from gamegirl.supervisor._engine import Engine
@@ -78,16 +78,16 @@ class Flusher:
             return  # When that one is settled it is added again.
         if urgent:
             if not backlog.listed:
-                backlog.listed = True
-                self.open(cell)
+                self.open(cell, backlog)
         elif cell not in self._patient:
             if not self._armed:
                 self._armed = True
                 self._engine.timers.after(self._flush_seconds, self._hurry_patient, None)
             self._patient[cell] = self._clock.monotonic() + self._flush_seconds
 
-    def open(self, cell: Cell) -> None:
-        """The actor, whose backlog has just been marked as listed, has something urgent."""
+    def open(self, cell: Cell, backlog: Backlog) -> None:
+        """The actor, which isn't listed, has something urgent to commit."""
+        backlog.listed = True
         urgent = self._urgent
         urgent.append(cell)
         if self._idle and len(urgent) >= self._portion * self._busy:

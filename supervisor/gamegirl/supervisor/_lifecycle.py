@@ -338,6 +338,7 @@ class Lifecycle:
         backlog = cell.busy()
         self.end_waiters(cell, lambda: self._let_go(cell))
         left = [envelope for envelope in backlog.queue if not envelope.done]
+        backlog.queue = ()  # Callers hold this actor, and may be held by what becomes of these.
         self.remove(cell)
         if cell.due is not None and cell.due > self._engine.clock.now():
             # Its window is open: if nobody else has claimed it by then, it closes here in time.

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from gamegirl.actors import Behaviour
 from gamegirl.actors._mailbox import Envelope
-from gamegirl.supervisor._cell import Cell, PendingCommit
+from gamegirl.supervisor._cell import Backlog, Cell, PendingCommit
 
 _ALARMS = frozenset(("wake_at", "due_at", "alarms"))
 
@@ -51,8 +51,8 @@ class Commits(Protocol):
 
     trouble: str
 
-    def open(self, cell: Cell) -> None:
-        """The actor, whose backlog has just been marked as listed, has something urgent."""
+    def open(self, cell: Cell, backlog: Backlog) -> None:
+        """The actor, which is not listed, has something urgent to commit."""
         ...
 
     def add(self, cell: Cell, *, urgent: bool) -> None:

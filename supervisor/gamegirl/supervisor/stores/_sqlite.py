@@ -193,22 +193,22 @@ class SqliteStore:
         if self._connection is not None and self._tables is not None:
             return self._tables
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        deadline = time.monotonic() + self._timeout
+        deadline, left = time.monotonic() + self._timeout, self._timeout
         while True:
             try:
-                self._connection, self._tables = self._new_connection()
+                self._connection, self._tables = self._new_connection(left)
                 return self._tables
             except sqlite3.OperationalError as error:
                 # Processes that meet at a new database would wait for each other while it is
                 # turned to write-ahead logging: SQLite tells them "busy" without any wait.
-                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-                if not busy or time.monotonic() >= deadline:
+                left = deadline - time.monotonic()
+                if _code(error) != sqlite3.SQLITE_BUSY or left <= 0.0:
                     raise
-            time.sleep(_BUSY_SECONDS)
+            time.sleep(min(left, _BUSY_SECONDS))
 
-    def _new_connection(self) -> tuple[sqlite3.Connection, Tables]:
+    def _new_connection(self, timeout: float) -> tuple[sqlite3.Connection, Tables]:
         connection = sqlite3.connect(
-            self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False
+            self._path, timeout=timeout, isolation_level=None, check_same_thread=False
         )
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -225,6 +225,7 @@ class SqliteStore:
                 connection.execute("BEGIN IMMEDIATE")
                 tables.create()
                 connection.execute("COMMIT")
+            connection.execute(f"PRAGMA busy_timeout = {round(self._timeout * 1000):d}")
         except BaseException:
             connection.close()
             raise
@@ -303,8 +304,12 @@ def _roll_back(connection: sqlite3.Connection) -> None:
             connection.interrupt()  # SQLite has rolled back itself; what is wrong is raised anyway.
 
 
+def _code(error: BaseException | None) -> int:
+    """SQLite's primary code of an error; 0: it is none of SQLite's."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
 def _reason(error: BaseException | None) -> str:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     meaning = {
         sqlite3.SQLITE_BUSY: "another process is busy with it: it is tried again",
         sqlite3.SQLITE_LOCKED: "another process is busy with it: it is tried again",
@@ -314,5 +319,5 @@ def _reason(error: BaseException | None) -> str:
         sqlite3.SQLITE_NOTADB: "the file is no database: give another path",
         sqlite3.SQLITE_CORRUPT: "the database is damaged: restore it from a copy",
         sqlite3.SQLITE_IOERR: "the disk fails",
-    }.get(code)
+    }.get(_code(error))
     return f"{meaning} ({error})" if meaning else str(error)
