@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import random
-import traceback
 import weakref
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
@@ -45,7 +44,6 @@ from gamegirl.supervisor import (
     Settings,
     Supervisor,
 )
-from gamegirl.supervisor._cell import Cell
 from gamegirl.testing import FaultyStore, eventually
 
 pytestmark = pytest.mark.anyio
@@ -444,20 +442,6 @@ class TimeBomb(Bomb):
 
     def due_at(self, state: list[float]) -> float | None:
         return None
-
-
-async def test_a_crash_of_a_timer_keeps_nothing_of_others_that_were_due_with_it() -> None:
-    """Whoever looks into a crash's frames finds no other actor there."""
-    async with Supervisor("memory://", behaviours=[TimeBomb()]) as supervisor:
-        bombs = [supervisor.actor("time_bomb", name) for name in ("first", "second")]
-        for message in ("be there", "arm"):
-            for bomb in bombs:
-                await bomb.ask(message)
-        await eventually(lambda: len(supervisor.crashes()) == 2)
-        trace = supervisor.crashes()[0].error.__traceback__
-        kept = [value for frame, _ in traceback.walk_tb(trace) for value in frame.f_locals.values()]
-    assert "fire" in [frame.f_code.co_name for frame, _ in traceback.walk_tb(trace)]
-    assert not [value for value in kept if isinstance(value, Cell)]
 
 
 async def test_a_closed_supervisor_with_a_crash_of_an_actor_that_was_released_is_let_go_of() -> (

@@ -43,7 +43,7 @@ from gamegirl.supervisor._quarantine import put_aside
 from gamegirl.supervisor._roles import Claims, Commits, Role, Watch
 from gamegirl.supervisor._settings import Durability, Settings
 from gamegirl.supervisor._settlement import Settlement
-from gamegirl.supervisor._timers import Timer, Timers
+from gamegirl.supervisor._timers import Timers
 from gamegirl.supervisor.stores import ActorKey
 
 _SLICE = 64
@@ -118,7 +118,7 @@ class Engine:
         self.settlement = Settlement(self)
         self.closing: Callable[[Fate], Exception] | None = None
         self.handled = 0
-        timers.fire = self.fire
+        self._fire = self.fire  # Once for all timers, which are many.
         self._share = max(1, int(settings.mailbox_max * settings.mailbox_share))
         self._gated = settings.durability is Durability.COMMITTED
         self.changes: dict[ActorKey, anyio.Event] = {}
@@ -373,7 +373,7 @@ class Engine:
         if wake != cell.wake_at:
             cell.wake_at = wake
             if wake is not None:
-                self.timers.add(wake, None, cell)
+                self.timers.add(wake, self._fire, cell)
         if due != cell.due:
             cell.due = due
             backlog = cell.busy()
@@ -385,60 +385,47 @@ class Engine:
 
     def obsolete(self, call: object, subject: object, when: float) -> bool:
         """Whether a timer calls for nothing any more."""
-        return call is None and (
+        return call is self._fire and (
             not isinstance(subject, Cell)
             or subject.status is Status.GONE
             or subject.wake_at != when
         )
 
-    def fire(self, due: Sequence[Timer]) -> None:
-        """Timers have come: wake their actors, or call what else they say."""
-        at, woken = self.timers.now, 0
-        timer: Timer | None = None
-        cell = behaviour = state = decision = times = None
+    def fire(self, cell: Cell, when: float) -> None:
+        """An actor's timer has come."""
+        if cell.wake_at != when:
+            return
+        if cell.backlog is not None:
+            if cell.status is Status.LIVE:
+                self.send(cell, _WOKEN)
+            return
+        # It is idle, and so it is live. Many are woken together: what does no more than to let its
+        # timer go, as most do that aren't about windows, takes the shortest way.
+        now = self.timers.now
+        if now < when:  # By a rounding: who is woken finds that it is time.
+            now = when
+        behaviour, state = cell.behaviour, cell.state
+        self.handled += 1
+        cell.last_used = now
         try:
-            for timer in due:
-                call, cell, when = timer.call, timer.subject, timer.when
-                if call is not None:
-                    call(cell, when)
-                    continue
-                if cell.wake_at != when:
-                    continue
-                if cell.backlog is not None:
-                    if cell.status is Status.LIVE:
-                        self.send(cell, _WOKEN)
-                    continue
-                # It is idle, and so it is live. Many are woken together: what does no more than to
-                # let its timer go, as most do that aren't about windows, takes the shortest way.
-                # By a rounding it may be too early: who is woken finds that it is time.
-                now = max(at, when)
-                behaviour, state = cell.behaviour, cell.state
-                woken += 1
-                cell.last_used = now
-                try:
-                    decision = behaviour.handle(state, _WOKEN, now)
-                    if decision.__class__ is not Decision:
-                        check_decision(decision)
-                    wake = behaviour.wake_at(state)
-                    if (
-                        wake is None
-                        and behaviour.due_at(state) == cell.due
-                        and not (decision.writes or decision.effects)
-                        and not (decision.requires or decision.quarantined)
-                        and decision.reply.__class__ is not Later
-                    ):
-                        cell.wake_at = None
-                        continue
-                    times = self.times(cell)
-                except BaseException as error:  # noqa: BLE001 - it is reported as a crash
-                    self.raised(cell, Envelope(_WOKEN, now, internal=True), error)
-                else:
-                    self._apply(cell, Envelope(_WOKEN, now, internal=True), decision, times)
-        finally:
-            self.handled += woken
-            # A crash keeps its frames: nothing in this one may keep a timer, or another's actor.
-            del due
-            timer = cell = behaviour = state = decision = times = None
+            decision = behaviour.handle(state, _WOKEN, now)
+            if decision.__class__ is not Decision:
+                check_decision(decision)
+            wake = behaviour.wake_at(state)
+            if (
+                wake is None
+                and behaviour.due_at(state) == cell.due
+                and not (decision.writes or decision.effects)
+                and not (decision.requires or decision.quarantined)
+                and decision.reply.__class__ is not Later
+            ):
+                cell.wake_at = None
+                return
+            times = self.times(cell)
+        except BaseException as error:  # noqa: BLE001 - it is reported as a crash
+            self.raised(cell, Envelope(_WOKEN, now, internal=True), error)
+        else:
+            self._apply(cell, Envelope(_WOKEN, now, internal=True), decision, times)
 
     def perform(self, cell: Cell, effects: Sequence[Effect]) -> None:
         for effect in effects:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import insort_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import inf
 from operator import attrgetter
 from typing import Any, TypeAlias
@@ -43,7 +43,7 @@ _PRUNE = 1024
 Call: TypeAlias = Callable[[Any, float], None]
 
 
-class Timer(msgspec.Struct, frozen=True, eq=False, gc=False):
+class _Timer(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What to call, and when.
 
     The garbage collector need not know of it: of the windows that were closed before their time
@@ -51,25 +51,18 @@ class Timer(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     Attributes:
         at: When it is due on the monotonic clock.
-        call: What to call; None: the subject is an actor to be woken.
+        call: What to call.
         subject: With what.
         when: When it is due in epoch seconds.
     """
 
     at: float
-    call: Call | None
+    call: Call
     subject: Any
     when: float
 
 
-_AT: Callable[[Timer], float] = attrgetter("at")
-
-
-def call_each(due: Sequence[Timer]) -> None:
-    """Call what each of them says."""
-    for timer in due:
-        assert timer.call is not None, "nobody is here who could wake actors"
-        timer.call(timer.subject, timer.when)
+_AT: Callable[[_Timer], float] = attrgetter("at")
 
 
 class Timers:
@@ -80,16 +73,14 @@ class Timers:
 
     Attributes:
         now: When it was looked what is due, while timers fire; epoch seconds.
-        fire: Is given those that have come, some at a time, in their order.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.now = 0.0
-        self.fire: Callable[[Sequence[Timer]], None] = call_each
         self._clock = clock
-        self._ticks: dict[float, list[Timer]] = {}
+        self._ticks: dict[float, list[_Timer]] = {}
         self._numbers: list[float] = []  # Of these ticks, as a heap.
-        self._open: list[Timer] = []  # The timers of ticks that have come, the next one last.
+        self._open: list[_Timer] = []  # The timers of ticks that have come, the next one last.
         self._opened = -inf  # The number of the latest of these.
         self._wake_up = -inf  # When the task looks again; it needn't be woken for later timers.
         self._sooner = anyio.Event()
@@ -99,18 +90,18 @@ class Timers:
     def __len__(self) -> int:
         return len(self._open) + sum(map(len, self._ticks.values()))
 
-    def add(self, when: float, call: Call | None, subject: Any) -> None:
-        """Call `call(subject, when)` at `when`, epoch seconds; None: wake the actor."""
+    def add(self, when: float, call: Call, subject: Any) -> None:
+        """Call `call(subject, when)` at `when`, epoch seconds."""
         self._push(self._clock.monotonic_at(when), call, subject, when)
 
     def after(self, seconds: float, call: Call, subject: Any) -> None:
         """Call `call(subject, when)` after so many seconds."""
         self._push(self._clock.monotonic() + seconds, call, subject, self._clock.now() + seconds)
 
-    def _push(self, at: float, call: Call | None, subject: Any, when: float) -> None:
+    def _push(self, at: float, call: Call, subject: Any, when: float) -> None:
         if self._over:
             return
-        timer = Timer(at, call, subject, when)
+        timer = _Timer(at, call, subject, when)
         number = at // _TICK_SECONDS
         if number <= self._opened:
             # To the left of those that are due at the same time: they were set before.
@@ -128,7 +119,7 @@ class Timers:
             self._wake_up = at
             self._sooner.set()
 
-    def prune(self, obsolete: Callable[[Call | None, Any, float], bool]) -> None:
+    def prune(self, obsolete: Callable[[Call, Any, float], bool]) -> None:
         """Let go of obsolete timers, if there can be many."""
         if len(self) < max(_PRUNE, 2 * self._pruned):
             return
@@ -162,7 +153,8 @@ class Timers:
     async def _fire(self) -> None:
         """Fire all that is due, in the order of their times, then of being set."""
         timers, clock, monotonic = self._open, self._clock, self._clock.monotonic
-        some: list[Timer] = []
+        some: list[_Timer] = []
+        timer: _Timer | None = None
         began = now = monotonic()
         self.now = now + clock.offset
         try:
@@ -175,7 +167,8 @@ class Timers:
                 del timers[-len(some) :]
                 some.reverse()
                 for position in range(0, len(some), _LOOK):
-                    self.fire(some[position : position + _LOOK])
+                    for timer in some[position : position + _LOOK]:
+                        timer.call(timer.subject, timer.when)
                     now = monotonic()
                     self.now = now + clock.offset
                     if now - began > _SLICE_SECONDS:
@@ -186,7 +179,7 @@ class Timers:
                         break
         finally:
             # A crash keeps its frames, and this is one of them: nothing in it may keep a timer.
-            del some
+            del some, timer
 
     def _open_next(self, now: float) -> bool:
         """Sort the timers of the next tick, if it has come."""
@@ -220,5 +213,5 @@ def _ahead(number: float) -> float:
     return (number - 1) * _TICK_SECONDS
 
 
-def _from_the_end(timer: Timer) -> float:
+def _from_the_end(timer: _Timer) -> float:
     return -timer.at
