@@ -41,7 +41,7 @@ def main() -> int:
     progress = Console(file=sys.stderr)
     with progress.status("starting") as status:
         contests = [
-            hold(workload, variant, arguments.rounds * workload.laps, status.update)
+            hold(workload, variant, arguments.rounds, status.update)
             for workload in WORKLOADS
             if not names or workload.name in names
             for variant in workload.variants

@@ -1,7 +1,9 @@
 """Where contestants meet: each in a process of its own, one at a time, round after round.
 
 The rounds are interleaved, so that whatever else the machine does hits all of them alike, and a
-ratio is taken within a round.
+ratio is taken within a round. What is short is held in several laps, for each of which everybody
+begins anew: how a process's memory happens to lie makes it 5 to 10 % faster or slower for all of
+its life.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
@@ -52,8 +54,13 @@ class Contest:
 
     workload: Workload
     variant: Variant
-    samples: Mapping[Entrant, Sequence[Sample]]
-    missing: Mapping[Entrant, str]
+    samples: dict[Entrant, list[Sample]]
+    missing: dict[Entrant, str]
+
+    def leave(self, entrant: Entrant, reason: str) -> None:
+        """It doesn't compete, or no longer: what it did before doesn't count."""
+        self.missing[entrant] = reason
+        self.samples.pop(entrant, None)
 
 
 class Failed(Exception):
@@ -61,49 +68,61 @@ class Failed(Exception):
 
 
 def hold(workload: Workload, variant: Variant, rounds: int, tell: Callable[[str], None]) -> Contest:
-    """Have all contestants of a workload compete in one variant."""
-    missing: dict[Entrant, str] = {}
-    samples: dict[Entrant, list[Sample]] = {}
+    """Have all contestants of a workload compete in one variant, for so many rounds a lap."""
+    contest = Contest(workload, variant, {}, {})
     if variant.aof and find_redis_server() is None:
-        everybody = {
-            Entrant(one.name, host): one for one in workload.contestants for host in one.hosts
-        }
-        return Contest(workload, variant, {}, dict.fromkeys(everybody, "there is no redis-server"))
-    with ExitStack() as stack:
-        server = redis_server(variant.aof) if variant.aof else nullcontext("")
-        url = stack.enter_context(server)
-        workers: dict[Entrant, _Worker] = {}
-        for number, (entrant, contestant) in enumerate(_entrants(workload)):
-            reason = contestant.missing() or (
-                uninstalled("uvloop")() if entrant.host == UVLOOP else None
-            )
-            if reason is not None:
-                missing[entrant] = reason
-                continue
-            tell(f"{workload.name}, {variant.name}: setting up {entrant.name} on {entrant.host}")
-            site = Site(
-                variant.name, entrant.host, workload.round_seconds, url and f"{url}{number}"
-            )
-            try:
-                workers[entrant] = stack.enter_context(_worker(workload, entrant, site))
-            except Failed as error:
-                missing[entrant] = str(error)
-        for round_number in range(rounds):
-            order = list(workers)
-            # Everybody comes first and last once, so that nobody has a better place.
-            turned = round_number % max(1, len(order))
-            for entrant in order[turned:] + order[:turned]:
-                tell(
-                    f"{workload.name}, {variant.name}: round {round_number + 1} of {rounds}: "
-                    f"{entrant.name} on {entrant.host}"
-                )
-                try:
-                    samples.setdefault(entrant, []).append(workers[entrant].run())
-                except Failed as error:
-                    missing[entrant] = str(error)
-                    samples.pop(entrant, None)
-                    del workers[entrant]
-    return Contest(workload, variant, samples, missing)
+        everybody = [entrant for entrant, _ in _entrants(workload)]
+        contest.missing.update(dict.fromkeys(everybody, "there is no redis-server"))
+        return contest
+    for lap in range(workload.laps):
+        with ExitStack() as stack:
+            server = redis_server(variant.aof) if variant.aof else nullcontext("")
+            workers = _enter(contest, stack.enter_context(server), stack, tell)
+            for number in range(lap * rounds, (lap + 1) * rounds):
+                tell(f"{_name(contest)}: round {number + 1} of {rounds * workload.laps}")
+                _round(contest, workers, number)
+    return contest
+
+
+def _enter(
+    contest: Contest, url: str, stack: ExitStack, tell: Callable[[str], None]
+) -> dict[Entrant, _Worker]:
+    """Have everybody who can compete set up."""
+    workers: dict[Entrant, _Worker] = {}
+    workload, variant = contest.workload, contest.variant
+    for number, (entrant, contestant) in enumerate(_entrants(workload)):
+        if entrant in contest.missing:
+            continue
+        reason = contestant.missing() or (
+            uninstalled("uvloop")() if entrant.host == UVLOOP else None
+        )
+        if reason is not None:
+            contest.leave(entrant, reason)
+            continue
+        tell(f"{_name(contest)}: setting up {entrant.name} on {entrant.host}")
+        site = Site(variant.name, entrant.host, workload.round_seconds, url and f"{url}{number}")
+        try:
+            workers[entrant] = stack.enter_context(_worker(workload, entrant, site))
+        except Failed as error:
+            contest.leave(entrant, str(error))
+    return workers
+
+
+def _round(contest: Contest, workers: dict[Entrant, _Worker], number: int) -> None:
+    """Have everybody run once."""
+    order = list(workers)
+    # Everybody comes first and last once, so that nobody has a better place.
+    turned = number % max(1, len(order))
+    for entrant in order[turned:] + order[:turned]:
+        try:
+            contest.samples.setdefault(entrant, []).append(workers[entrant].run())
+        except Failed as error:
+            contest.leave(entrant, str(error))
+            del workers[entrant]
+
+
+def _name(contest: Contest) -> str:
+    return f"{contest.workload.name}, {contest.variant.name}"
 
 
 def _entrants(workload: Workload) -> Iterator[tuple[Entrant, Contestant]]:

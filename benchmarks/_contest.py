@@ -128,7 +128,7 @@ class Workload:
         unit: Its unit.
         goals: Those of all variants.
         details: The names of other figures worth showing.
-        laps: So many rounds for each that is asked for: short ones depend most on the moment.
+        laps: So often all begin anew, in other processes, for as many rounds as are asked for.
     """
 
     name: str

@@ -207,11 +207,13 @@ def show(contests: Sequence[Contest], console: Console) -> None:
 
 def _rounds(contests: Sequence[Contest]) -> str:
     """How many rounds there were of each workload."""
-    counts = {
-        contest.workload.name: max(map(len, contest.samples.values()), default=0)
-        for contest in contests
-    }
-    return ", ".join(f"{name}: {count}" for name, count in counts.items())
+    counts: dict[str, str] = {}
+    for contest in contests:
+        workload = contest.workload
+        count = max(map(len, contest.samples.values()), default=0)
+        laps = f" in {workload.laps} laps" if workload.laps > 1 else ""
+        counts[workload.name] = f"{workload.name}: {count}{laps}"
+    return ", ".join(counts.values())
 
 
 def write(contests: Sequence[Contest], left_out: Sequence[str], seconds: float, path: Path) -> None:
@@ -224,6 +226,7 @@ def write(contests: Sequence[Contest], left_out: Sequence[str], seconds: float, 
         "[lowest–highest], in which all contestants take turns; a ratio is the median of the",
         "ratios within each round. Figures belong to the machine below; ratios travel better.",
         f"Rounds: {_rounds(contests)}.",
+        "For each lap everybody begins anew, in another process.",
         "Once set up, every contestant in Python collects its garbage and freezes what is left",
         "(`gc.collect(); gc.freeze()`); its collector stays on.",
         "",
