@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from tests.supervisor.hosts import Adder, hosted
 
 from gamegirl.actors import Fate, MailboxFullError, StoreUnavailableError
-from gamegirl.actors.session import ClosedTurn
+from gamegirl.actors.session import ClosedTurn, SessionRef
 from gamegirl.supervisor import Clock, Durability, MemoryStore, Settings, Supervisor
 from gamegirl.supervisor.stores import Commit, Outcome
 from gamegirl.testing import FaultyStore, eventually
@@ -191,3 +193,29 @@ async def test_callers_are_told_why_their_own_commit_failed_while_others_succeed
         store.refused = ""
         await eventually(lambda: supervisor.statistics().unsettled == 0)
         assert (await supervisor.session("one").press("1", "Ana", "y")).turn == 1
+
+
+async def test_what_callers_were_told_in_an_outage_is_let_go_of_when_it_is_over() -> None:
+    """Their frames hold the errors, and those the frames of whoever refused them."""
+    store = FaultyStore(MemoryStore())
+    async with hosted(store, commit_timeout_seconds=0.1) as supervisor:
+
+        async def complain(session: SessionRef) -> weakref.ref[StoreUnavailableError]:
+            kept: list[StoreUnavailableError] = []
+            for _ in range(2):  # The first is in doubt, the second refused at once.
+                with pytest.raises(StoreUnavailableError) as told:
+                    await session.press("1", "Ana", "x")
+                kept.append(told.value)
+            assert [error.fate for error in kept] == [Fate.IN_DOUBT, Fate.NOT_EXECUTED]
+            return weakref.ref(kept[1])
+
+        sessions = [supervisor.session(channel) for channel in "abcd"]
+        for session in sessions:
+            await session.boot("G")
+        store.hold()
+        told = [await complain(session) for session in sessions]
+        store.let_go()
+        await eventually(lambda: supervisor.statistics().unsettled == 0)
+        gc.collect()
+        # The watchdog keeps what it looked at last until it looks again.
+        assert len([error for error in told if error() is not None]) <= 1

@@ -49,12 +49,15 @@ class Settlement:
             return
         engine, backlog = self._engine, cell.backlog
         assert backlog is not None
+        # Out of the backlog also if that is dropped: the frame of a refused caller may hold it, and
+        # so the callers whose commit this is, and the collector sees none of that.
+        backlog.take()
         commit.settled = True
         engine.watch.remove(commit)
         cell.revision = sent.revision
         first = commit.envelope
         idle = (
-            not (backlog.later or backlog.queue or backlog.waiting or commit.release)
+            not (backlog.commit or backlog.queue or backlog.waiting or commit.release)
             and cell.status is _LIVE
         )
         if idle:  # As nearly always. Nothing counts any more but what is answered now.
@@ -64,7 +67,6 @@ class Settlement:
             for envelope in commit.others:
                 envelope.finish()
         else:
-            backlog.take()
             for envelope in commit.envelopes():
                 envelope.finish()
                 backlog.settle(envelope)
