@@ -79,8 +79,7 @@ def hold(workload: Workload, variant: Variant, rounds: int, tell: Callable[[str]
             server = redis_server(variant.aof) if variant.aof else nullcontext("")
             workers = _enter(contest, stack.enter_context(server), stack, tell)
             for number in range(lap * rounds, (lap + 1) * rounds):
-                tell(f"{_name(contest)}: round {number + 1} of {rounds * workload.laps}")
-                _round(contest, workers, number)
+                _round(contest, workers, number, rounds * workload.laps, tell)
     return contest
 
 
@@ -108,12 +107,20 @@ def _enter(
     return workers
 
 
-def _round(contest: Contest, workers: dict[Entrant, _Worker], number: int) -> None:
+def _round(
+    contest: Contest,
+    workers: dict[Entrant, _Worker],
+    number: int,
+    count: int,
+    tell: Callable[[str], None],
+) -> None:
     """Have everybody run once."""
     order = list(workers)
     # Everybody comes first and last once, so that nobody has a better place.
     turned = number % max(1, len(order))
     for entrant in order[turned:] + order[:turned]:
+        where = f"round {number + 1} of {count}"
+        tell(f"{_name(contest)}: {where}: {entrant.name} on {entrant.host}")
         try:
             contest.samples.setdefault(entrant, []).append(workers[entrant].run())
         except Failed as error:

@@ -440,9 +440,6 @@ class TimeBomb(Bomb):
     def handle(self, state: list[float], message: object, now: float) -> Decision:
         return Decision() if message == "be there" else super().handle(state, message, now)
 
-    def due_at(self, state: list[float]) -> float | None:
-        return None
-
 
 async def test_a_closed_supervisor_with_a_crash_of_an_actor_that_was_released_is_let_go_of() -> (
     None
