@@ -55,32 +55,32 @@ class Settlement:
         commit.settled = True
         engine.watch.remove(commit)
         cell.revision = sent.revision
-        first = commit.envelope
-        idle = (
+        if (
             not (backlog.commit or backlog.queue or backlog.waiting or commit.release)
             and cell.status is _LIVE
-        )
-        if idle:  # As nearly always. Nothing counts any more but what is answered now.
+        ):  # As nearly always. Nothing counts any more but what is answered now.
             cell.backlog = None
-            if first is not None:
-                first.finish()
-            for envelope in commit.others:
-                envelope.finish()
-        else:
-            for envelope in commit.envelopes():
-                envelope.finish()
-                backlog.settle(envelope)
+            if commit.envelope is not None:
+                commit.envelope.finish()
+                for envelope in commit.others:
+                    envelope.finish()
+            if engine.changes and commit.writes:
+                engine.changed(cell)
+            if commit.effects:
+                engine.perform(cell, commit.effects)
+            return
+        for envelope in commit.envelopes():
+            envelope.finish()
+            backlog.settle(envelope)
         if engine.changes and commit.writes:
             engine.changed(cell)
         if commit.release:
             engine.life.released(cell)
             return
-        if not idle and backlog.commit is None:
+        if backlog.commit is None:
             backlog.blocked = backlog.overdue = False
         if commit.effects:
             engine.perform(cell, commit.effects)
-        if idle:
-            return
         if cell.status is Status.LIVE:
             if backlog.queue:
                 engine.proceed(cell)

@@ -342,7 +342,8 @@ class Supervisor:
         Raises:
             InvalidIdError: The id can't be one.
         """
-        self._check_thread()
+        if get_ident() != self._open:
+            self._check_thread()
         if type(channel_id) is not str or channel_id not in self._sessions:
             check_id(channel_id, "channel_id")  # A live one's was looked at before.
         return SessionRef(channel_id, self, self._make_id, self.settings)

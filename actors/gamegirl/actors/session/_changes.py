@@ -51,19 +51,20 @@ class Changes(msgspec.Struct, eq=False, gc=False):
 
     def journal(self, fields: dict[str, Value]) -> None:
         """Put fields into the journal."""
-        state = self.state
-        key = state.journal_key
-        if not key:
-            key = state.journal_key = journal_key(state.channel_id)
-        self.writes.append(PatchHash(key, fields))
+        self.writes.append(PatchHash(self.state.journal_key or self._journal_key(), fields))
 
     def clear_journal(self) -> None:
         """Empty the journal, if there is anything in it."""
         state = self.state
         if state.journal:
-            self.writes.append(Drop(journal_key(state.channel_id)))
-        state.journal = 0
-        state.joins.clear()
+            self.writes.append(Drop(state.journal_key or self._journal_key()))
+            state.journal = 0
+        if state.joins:
+            state.joins.clear()
+
+    def _journal_key(self) -> str:
+        key = self.state.journal_key = journal_key(self.state.channel_id)
+        return key
 
     def full(self, *, relisted: bool = True) -> None:
         """Write the full forms; without an open window they hold all that the journal does."""

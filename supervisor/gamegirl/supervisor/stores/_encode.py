@@ -59,26 +59,34 @@ def commit_arguments(commit: Commit, keys: list[Argument], arguments: list[Argum
     """Add a commit to a script call: its keys and its arguments.
 
     Raises:
-        TypeError, ValueError, AttributeError: It can't be encoded; what it has added is of no use.
+        TypeError, ValueError, AttributeError: It can't be encoded; nothing is added.
     """
-    writes = commit.writes
-    head = len(arguments)
-    arguments += (b"", commit.owner.encode(), b"%d" % commit.revision, commit.commit_id.encode())
-    keys.append(commit.actor.fence.encode())
-    marks: bytes | None = None
-    if commit.due != KEEP_DUE or commit.requires or commit.release or len(writes) != 1:
-        marks = _due_arguments(commit, arguments)
-        for require in commit.requires:
-            keys.append(_typed.key_bytes(require.key))
-            arguments.append(_typed.value_bytes(require.field))
-            value = require.value
-            arguments.append(b"" if value is None else b"=" + _typed.value_bytes(value))
-    for write in writes:
-        keys.append(write.key.encode("utf-8", "surrogateescape"))  # As `_typed.key_bytes`.
-        if type(write) is PatchHash:  # As nearly all are.
-            _add_patch(write, arguments)
-        else:
-            _write_arguments(write, arguments)
+    writes, first, head = commit.writes, len(keys), len(arguments)
+    try:
+        arguments += (
+            b"",
+            commit.owner.encode(),
+            b"%d" % commit.revision,
+            commit.commit_id.encode(),
+        )
+        keys.append(commit.actor.fence.encode())
+        marks: bytes | None = None
+        if commit.due != KEEP_DUE or commit.requires or commit.release or len(writes) != 1:
+            marks = _due_arguments(commit, arguments)
+            for require in commit.requires:
+                keys.append(_typed.key_bytes(require.key))
+                arguments.append(_typed.value_bytes(require.field))
+                value = require.value
+                arguments.append(b"" if value is None else b"=" + _typed.value_bytes(value))
+        for write in writes:
+            keys.append(write.key.encode("utf-8", "surrogateescape"))  # As `_typed.key_bytes`.
+            if type(write) is PatchHash:  # As nearly all are.
+                _add_patch(write, arguments)
+            else:
+                _write_arguments(write, arguments)
+    except BaseException:
+        del keys[first:], arguments[head:]
+        raise
     size = len(arguments) - head - 1
     if marks is None and size < _FEW:
         arguments[head] = _HEADS[size]
@@ -134,8 +142,10 @@ def _add_patch(write: PatchHash, to: list[Argument]) -> None:
     else:
         to.append(_PATCHES[count])
     for name, value in fields.items():
-        to.append(name.encode() if type(name) is str else _typed.value_bytes(name))
-        to.append(value if type(value) is bytes else _typed.value_bytes(value))
+        to += (
+            name.encode() if type(name) is str else _typed.value_bytes(name),
+            value if type(value) is bytes else _typed.value_bytes(value),
+        )
     if remove:
         to += map(_typed.value_bytes, remove)
 

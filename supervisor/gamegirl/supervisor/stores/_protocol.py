@@ -20,16 +20,25 @@ from typing import Protocol, TypeAlias
 
 import attrs
 import msgspec
+from msgspec.structs import force_setattr
 
 from gamegirl.actors import Require, Stored, Write
 from gamegirl.codec import escape_id, unescape_id
 
 
 class ActorKey(msgspec.Struct, frozen=True, gc=False):
-    """Names an actor: its kind and its id."""
+    """Names an actor: its kind and its id.
+
+    Attributes:
+        escaped: The id as it is written in keys; found out by itself, once.
+    """
 
     kind: str
     actor_id: str
+    escaped: str = ""
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "escaped", escape_id(self.actor_id))
 
     @classmethod
     def of_member(cls, member: str) -> ActorKey:
@@ -40,12 +49,12 @@ class ActorKey(msgspec.Struct, frozen=True, gc=False):
     @property
     def member(self) -> str:
         """Its name in the due index and in the fence's key."""
-        return f"{self.kind}:{escape_id(self.actor_id)}"
+        return f"{self.kind}:{self.escaped}"
 
     @property
     def fence(self) -> str:
         """The key of its fence."""
-        return f"gg:fence:{self.kind}:{escape_id(self.actor_id)}"
+        return f"gg:fence:{self.kind}:{self.escaped}"
 
 
 @attrs.frozen

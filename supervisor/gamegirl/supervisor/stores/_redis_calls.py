@@ -66,22 +66,20 @@ class Batch:
             keys: list[Any] = [self.key]
             arguments: list[Any] = []
             spelled = Spelled()
-            known, given, count = 1, 0, len(portion)
+            count = len(portion)
             for index, commit in enumerate(portion, start):
                 try:
                     commit_arguments(commit, keys, arguments)
                 except (TypeError, ValueError, AttributeError) as error:
-                    del keys[known:], arguments[given:]
                     self._broken[index] = _typed.unstorable(error)
                     count -= 1
-                known, given = len(keys), len(arguments)
-                if given >= SLICE:  # While they are at hand.
+                if len(arguments) >= SLICE:  # While they are at hand.
                     spelled.add(arguments)
-                    arguments, given = [], 0
+                    arguments = []
             if count:
                 self._counts.append(count)
                 spelled.add(arguments)
-                yield parts_of((b"EVALSHA", script.sha, b"%d" % known, *keys), spelled), 1
+                yield parts_of((b"EVALSHA", script.sha, b"%d" % len(keys), *keys), spelled), 1
 
     def steps(self, script: Script) -> Steps[list[Outcome]]:
         """Send them all; the outcome of each, in their order."""
