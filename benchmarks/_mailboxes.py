@@ -18,6 +18,7 @@ import anyio
 import trio
 
 from benchmarks._contest import TRIO, Measure, Sample, Site
+from benchmarks._echo import echo
 from benchmarks._pace import asking
 
 _ERLANG = Path(__file__).with_name("ask.erl")
@@ -29,7 +30,7 @@ _Actor: TypeAlias = tuple[Callable[[], Coroutine[Any, Any, None]], Callable[[int
 
 @asynccontextmanager
 async def task_and_queue(site: Site, actors: int) -> AsyncGenerator[Measure, None]:
-    """A task and an unbounded queue an actor; on trio the queue is a memory channel."""
+    """A task, an unbounded queue and a function an actor; on trio the queue is a memory channel."""
     make = _trio_actor if site.host == TRIO else _asyncio_actor
     async with anyio.create_task_group() as tasks:
         callers: list[Callable[[int], Awaitable[None]]] = []
@@ -48,7 +49,7 @@ def _asyncio_actor() -> _Actor:
     async def work() -> None:
         while True:
             future, message = await queue.get()
-            future.set_result(message)
+            future.set_result(echo(message))
 
     async def ask(count: int) -> None:
         for _ in range(count):
@@ -75,7 +76,7 @@ def _trio_actor() -> _Actor:
     async def work() -> None:
         while True:
             reply, message = await receive.receive()
-            reply.value = message
+            reply.value = echo(message)
             reply.given.set()
 
     async def ask(count: int) -> None:

@@ -96,8 +96,10 @@ async def deciding(url: str) -> AsyncGenerator[Play, None]:
                 await signal
                 return answer
 
+            users = [(player_id(player), player_name(player)) for player in range(PLAYERS)]
+
             def press(channel: int, player: int) -> Coroutine[Any, Any, object]:
-                user_id, user_name = player_id(player), player_name(player)
+                user_id, user_name = users[player]
                 return act(channel, messages.Press(user_id, user_name, CHOICE))
 
             def close(channel: int) -> Coroutine[Any, Any, ClosedTurn | None]:

@@ -88,13 +88,17 @@ class Rota:
             deadline: None begins after it.
             latencies: Gets how long each took.
         """
+        # What a caller does by itself is measured with what it waits for: it is kept short.
         done, last = self.steps[caller], self.steps[caller] + most
+        channel = _channel(caller, done)
+        press, note = play.press, ([] if latencies is None else latencies).append
         before = perf_counter()
         while done < last and before < deadline:
-            turn, step = divmod(done, _STEPS)
-            channel = caller + CALLERS * (turn % (CHANNELS // CALLERS))
+            step = done % _STEPS
             if step < PLAYERS:
-                await play.press(channel, step)
+                if not step:
+                    channel = _channel(caller, done)
+                await press(channel, step)
             elif step == PLAYERS:
                 self.open[caller] = await play.close(channel)
                 self.closed[channel] += 1
@@ -103,10 +107,14 @@ class Rota:
                 self.recorded[channel] += 1
             done += 1
             now = perf_counter()
-            if latencies is not None:
-                latencies.append(now - before)
+            note(now - before)
             before = now
         self.steps[caller] = done
+
+
+def _channel(caller: int, done: int) -> int:
+    """Where a caller that has done so many steps does the next one."""
+    return caller + CALLERS * (done // _STEPS % (CHANNELS // CALLERS))
 
 
 def turning(rota: Rota, play: Play, seconds: float) -> Measure:

@@ -7,9 +7,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import TypeAlias
 
-import attrs
-
 from benchmarks import _mailboxes
+from benchmarks._ask_floor import ask_floor
 from benchmarks._contest import (
     ASYNCIO,
     OWN,
@@ -23,34 +22,17 @@ from benchmarks._contest import (
     Workload,
     uninstalled,
 )
+from benchmarks._echo import Echo, ask
 from benchmarks._pace import asking
-from gamegirl.actors import ActorRef, Behaviour, Decision
-from gamegirl.codec import JsonCodec
 from gamegirl.supervisor import Supervisor
 
 _ONE = "1 caller on 1 actor"
 _MANY = "1,000 callers on 1,000 actors"
 _ACTORS = {_ONE: 1, _MANY: 1000}
 
+_FLOOR = "floor: the coroutine, the clock and the behaviour alone"
+
 _Enter: TypeAlias = Callable[[Site, int], AbstractAsyncContextManager[Measure]]
-
-
-@attrs.define
-class EchoState:
-    actor_id: str
-
-
-class Echo(Behaviour[EchoState]):
-    """Answers what it was asked."""
-
-    kind = "echo"
-    codec = JsonCodec(EchoState)
-
-    def initial(self, actor_id: str) -> EchoState:
-        return EchoState(actor_id)
-
-    def handle(self, state: EchoState, message: int, now: float) -> Decision:
-        return Decision(message)
 
 
 @asynccontextmanager
@@ -59,10 +41,6 @@ async def _gamegirl(site: Site, actors: int) -> AsyncGenerator[Measure, None]:
         references = [supervisor.actor(Echo.kind, str(index)) for index in range(actors)]
         for reference in references:
             await reference.ask(1)
-
-        async def ask(reference: ActorRef, count: int) -> None:
-            for _ in range(count):
-                await reference.ask(1)
 
         callers = [partial(ask, reference) for reference in references]
         yield asking(callers, site.round_seconds)
@@ -91,12 +69,14 @@ W1 = Workload(
         Contestant("task and queue", _LOOPS, _sized(_mailboxes.task_and_queue)),
         Contestant("Pykka", (OWN,), _sized(_mailboxes.pykka), uninstalled("pykka")),
         Contestant("xoscar", (ASYNCIO,), _sized(_mailboxes.xoscar), uninstalled("xoscar")),
+        Contestant(_FLOOR, (ASYNCIO,), _sized(ask_floor)),
     ),
     goals=(
         Goal("Erlang gen_server:call, 1 scheduler", 1.0),
         Goal("task and queue", 10.0),
         Goal("Pykka", 50.0),
         Goal("xoscar", 50.0),
+        Goal(_FLOOR),
     ),
     round_seconds=0.3,
     laps=3,

@@ -28,6 +28,7 @@ from benchmarks._contest import (
 )
 from benchmarks._limit import limit, no_redis_benchmark
 from benchmarks._presses import (
+    CHANNELS,
     CHOICE,
     PLAYERS,
     channel_name,
@@ -45,10 +46,13 @@ _LOOPS = (ASYNCIO, UVLOOP, TRIO)
 @asynccontextmanager
 async def _gamegirl(site: Site) -> AsyncGenerator[Measure, None]:
     async with Supervisor(site.redis, settings=Settings(window_seconds=3600.0)) as supervisor:
+        session = supervisor.session
+        names = [channel_name(channel) for channel in range(CHANNELS)]
+        users = [(player_id(player), player_name(player)) for player in range(PLAYERS)]
 
         def press(channel: int, player: int) -> Coroutine[Any, Any, object]:
-            session = supervisor.session(channel_name(channel))
-            return session.press(player_id(player), player_name(player), CHOICE)
+            user_id, user_name = users[player]
+            return session(names[channel]).press(user_id, user_name, CHOICE)
 
         await boot_all(supervisor, PLAYERS, press)
         measure = pressing(press, site.round_seconds)
