@@ -66,3 +66,21 @@ def test_what_is_no_write_is_not_sent(write: Any) -> None:
     """It is said before anything is."""
     with pytest.raises((TypeError, AttributeError)):
         arguments_of(write)
+
+
+@pytest.mark.parametrize("write", ["SET", PatchHash("k", {"a": cast("Any", 1)})])
+def test_a_commit_that_cannot_be_spelled_leaves_nothing_of_itself(write: Any) -> None:
+    """Those before it in the same call go as if it had not been there."""
+    keys: list[Any] = [b"a key"]
+    arguments: list[Any] = [b"an argument"]
+    commit = Commit(ActorKey("session", "c"), "1:a:p", 1, "c1", (PutText("k", "1"), write))
+    with pytest.raises((TypeError, AttributeError)):
+        commit_arguments(commit, keys, arguments)
+    assert (keys, arguments) == ([b"a key"], [b"an argument"])
+
+
+def test_an_actor_is_named_by_its_escaped_id() -> None:
+    """In its fence's key and in the due index, from which it comes back."""
+    key = ActorKey("session", "a:b")
+    assert (key.escaped, key.fence) == ("a%3Ab", "gg:fence:session:a%3Ab")
+    assert ActorKey.of_member(key.member) == key
