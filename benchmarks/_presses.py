@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import cache
 from time import perf_counter
+from typing import Any
 
 import anyio
 
 from benchmarks._contest import Measure, Sample
+from gamegirl.supervisor import Supervisor
 
 CHANNELS = 10_000
 CALLERS = 1_000
@@ -34,6 +36,23 @@ def player_id(player: int) -> str:
 @cache
 def player_name(player: int) -> str:
     return f"Player {player}"
+
+
+USERS = tuple((player_id(player), player_name(player)) for player in range(PLAYERS))
+"""Who is on the roster of each game: ids and names."""
+
+CHANNEL_NAMES = tuple(map(channel_name, range(CHANNELS)))
+
+
+def pressing_at(supervisor: Supervisor) -> Callable[[int, int], Coroutine[Any, Any, object]]:
+    """Presses in the sessions of a supervisor."""
+    session = supervisor.session
+
+    def press(channel: int, player: int) -> Coroutine[Any, Any, object]:
+        user_id, user_name = USERS[player]
+        return session(CHANNEL_NAMES[channel]).press(user_id, user_name, CHOICE)
+
+    return press
 
 
 def pressing(press: Press, seconds: float) -> Measure:

@@ -18,7 +18,7 @@ import attrs
 
 from benchmarks._booting import GAME_NAME, game_id
 from benchmarks._portions import Portions
-from benchmarks._presses import CHANNELS, CHOICE, PLAYERS, channel_name, player_id, player_name
+from benchmarks._presses import CHANNEL_NAMES, CHANNELS, CHOICE, USERS
 from benchmarks._turns import NARRATIVE, Play
 from gamegirl.actors import ClosedTurn
 from gamegirl.actors.session import SessionBehaviour
@@ -96,10 +96,8 @@ async def deciding(url: str) -> AsyncGenerator[Play, None]:
                 await signal
                 return answer
 
-            users = [(player_id(player), player_name(player)) for player in range(PLAYERS)]
-
             def press(channel: int, player: int) -> Coroutine[Any, Any, object]:
-                user_id, user_name = users[player]
+                user_id, user_name = USERS[player]
                 return act(channel, messages.Press(user_id, user_name, CHOICE))
 
             def close(channel: int) -> Coroutine[Any, Any, ClosedTurn | None]:
@@ -114,8 +112,7 @@ async def deciding(url: str) -> AsyncGenerator[Play, None]:
 
 
 async def _booted(store: RedisStore, behaviour: SessionBehaviour) -> list[_Game]:
-    names = [channel_name(channel) for channel in range(CHANNELS)]
-    keys = [ActorKey(behaviour.kind, name) for name in names]
+    keys = [ActorKey(behaviour.kind, name) for name in CHANNEL_NAMES]
     claims = [Claim(key, behaviour.keys(key.actor_id), key.actor_id) for key in keys]
     games: list[_Game] = []
     for key, claimed in zip(keys, await store.claim(claims), strict=True):
@@ -124,8 +121,8 @@ async def _booted(store: RedisStore, behaviour: SessionBehaviour) -> list[_Game]
         games.append(_Game(key, claimed.owner, behaviour.initial(key.actor_id), behaviour))
     boots = [messages.Boot(GAME_NAME, "", game_id(channel), "") for channel in range(CHANNELS)]
     await _make(store, [game.decide(boot)[1] for game, boot in zip(games, boots, strict=True)])
-    for player in range(PLAYERS):
-        join = messages.Join(player_id(player), player_name(player))
+    for user_id, user_name in USERS:
+        join = messages.Join(user_id, user_name)
         await _make(store, [game.decide(join)[1] for game in games])
     return games
 

@@ -6,9 +6,8 @@ round is over. Windows open and close in W3.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import anyio
 
@@ -27,15 +26,7 @@ from benchmarks._contest import (
     Workload,
 )
 from benchmarks._limit import limit, no_redis_benchmark
-from benchmarks._presses import (
-    CHANNELS,
-    CHOICE,
-    PLAYERS,
-    channel_name,
-    player_id,
-    player_name,
-    pressing,
-)
+from benchmarks._presses import PLAYERS, pressing, pressing_at
 from benchmarks._sequential import sequential
 from benchmarks._servers import script_calls
 from gamegirl.supervisor import Settings, Supervisor
@@ -46,14 +37,7 @@ _LOOPS = (ASYNCIO, UVLOOP, TRIO)
 @asynccontextmanager
 async def _gamegirl(site: Site) -> AsyncGenerator[Measure, None]:
     async with Supervisor(site.redis, settings=Settings(window_seconds=3600.0)) as supervisor:
-        session = supervisor.session
-        names = [channel_name(channel) for channel in range(CHANNELS)]
-        users = [(player_id(player), player_name(player)) for player in range(PLAYERS)]
-
-        def press(channel: int, player: int) -> Coroutine[Any, Any, object]:
-            user_id, user_name = users[player]
-            return session(names[channel]).press(user_id, user_name, CHOICE)
-
+        press = pressing_at(supervisor)
         await boot_all(supervisor, PLAYERS, press)
         measure = pressing(press, site.round_seconds)
 

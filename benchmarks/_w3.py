@@ -25,14 +25,7 @@ from benchmarks._contest import (
     Variant,
     Workload,
 )
-from benchmarks._presses import (
-    CHANNELS,
-    CHOICE,
-    PLAYERS,
-    channel_name,
-    player_id,
-    player_name,
-)
+from benchmarks._presses import CHANNEL_NAMES, PLAYERS, USERS, pressing_at
 from benchmarks._rules_floor import deciding
 from benchmarks._sequential import sequential_tables, sequential_turns
 from benchmarks._servers import script_calls
@@ -67,24 +60,18 @@ async def _tables(site: Site) -> AsyncGenerator[Measure, None]:
 async def _playing(site: Site) -> AsyncGenerator[Play, None]:
     async with Supervisor(site.redis, settings=Settings(window_seconds=3600.0)) as supervisor:
         session = supervisor.session
-        names = [channel_name(channel) for channel in range(CHANNELS)]
-        users = [(player_id(player), player_name(player)) for player in range(PLAYERS)]
 
         async def join(channel: int, player: int) -> None:
-            await session(names[channel]).join(*users[player])
-
-        def press(channel: int, player: int) -> Coroutine[Any, Any, object]:
-            user_id, user_name = users[player]
-            return session(names[channel]).press(user_id, user_name, CHOICE)
+            await session(CHANNEL_NAMES[channel]).join(*USERS[player])
 
         def close(channel: int) -> Coroutine[Any, Any, ClosedTurn | None]:
-            return session(names[channel]).close_window()
+            return session(CHANNEL_NAMES[channel]).close_window()
 
         def record(channel: int, turn: ClosedTurn) -> Coroutine[Any, Any, object]:
-            return session(names[channel]).record(turn, NARRATIVE)
+            return session(CHANNEL_NAMES[channel]).record(turn, NARRATIVE)
 
         await boot_all(supervisor, PLAYERS, join)
-        yield Play(press, close, record)
+        yield Play(pressing_at(supervisor), close, record)
 
 
 @asynccontextmanager
