@@ -11,6 +11,7 @@ from tests.session import old_system as old
 from tests.session.world import GAME, OTHER, Channel, World, whole
 
 from gamegirl.actors import (
+    NeedsMore,
     NoActiveGameError,
     SessionQuarantinedError,
     Window,
@@ -50,6 +51,27 @@ def test_keys_have_no_common_one() -> None:
     keys = [key for channel_id in ids for key in channel_keys(channel_id)]
     assert len(set(keys)) == len(keys)
     assert channel_keys("Az09_-.~!@+")[0] == "game:session:Az09_-.~!@+"
+
+
+@pytest.mark.parametrize(
+    ("game_id", "held", "asked"),
+    [
+        (GAME, {b"holder": b"channel:c", b"schema": b"1"}, False),
+        (GAME, {b"holder": b"channel:d", b"schema": b"1"}, True),
+        (GAME, {b"holder": b"channel:c", b"schema": b"2"}, True),
+        (GAME, None, True),
+        ("a%3Ab", {b"holder": b"channel:c", b"schema": b"1"}, True),  # That is the key of "a:b".
+    ],
+)
+def test_a_game_is_asked_for_unless_it_was_read_along(
+    world: World, game_id: str, held: dict[bytes, bytes] | None, *, asked: bool
+) -> None:
+    """What was read along counts if it is the game's own key, and says that it is held here."""
+    world["c"].boot(game_id)
+    stored = [world.store.get(key) for key in channel_keys("c")]
+    restored = world.behaviour.restore("c", [*stored, held], 100.0)
+    wanted = restored.keys if isinstance(restored, NeedsMore) else ()
+    assert list(wanted) == ([game_key(game_id)] if asked else [])
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from gamegirl.actors import (
     Drop,
     GameGirlError,
     PatchHash,
+    Prefetch,
     PutHash,
     PutList,
     PutText,
@@ -191,6 +192,63 @@ async def test_claim_returns_what_is_stored(world: World) -> None:
     assert (result.revision, result.commit_id) == (1, f"{owner.claim.owner}/1")
     stored = [[b"2", b"1"], {b"a": b"1", b"b": b"\xff\x00"}, None, "é".encode(), None]
     assert list(result.stored) == stored
+
+
+FURTHER = Prefetch(1, "game", "of:é:")
+"""Named by the second of these keys."""
+NAMING = ("l", "h", "t")
+
+
+async def claimed_with_further(store: Store) -> Claimed:
+    (result,) = await store.claim([Claim(ACTOR, NAMING, "n", prefetch=FURTHER)])
+    assert isinstance(result, Claimed), result
+    return result
+
+
+async def test_a_claim_reads_a_further_key_along(world: World) -> None:
+    """Whose name one of the keys says, also when a key has another type than the last time."""
+    store = await world.opened("p1")
+    owner = await owner_of(store)
+    further = PutHash(b"of:\xc3\xa9:\xff".decode("utf-8", "surrogateescape"), {"a": b"\xff"})
+    await owner.commit(PutList("l", ["1"]), PutHash("h", {"game": b"\xff"}), further)
+    for text in ("1", "2"):
+        for write in (Drop("t"), PutText("t", text)):
+            await (await owner_of(store)).commit(write)
+            claim = await claimed_with_further(store)
+            first, naming, _, fields = claim.stored
+            assert (first, naming, fields) == ([b"1"], {b"game": b"\xff"}, {b"a": b"\xff"})
+    again = await claimed_with_further(store)
+    assert list(again.stored)[2:] == [b"2", {b"a": b"\xff"}]
+
+
+@pytest.mark.parametrize(
+    "writes",
+    [
+        (),
+        (PutHash("h", {"other": "a"}), PutHash("of:é:a", {"a": "b"})),
+        (PutHash("h", {"game": "a"}),),
+        (PutHash("h", {"game": "a"}), PutText("of:é:a", "b")),
+        (PutText("h", "game"), PutHash("of:é:a", {"a": "b"})),
+    ],
+    ids=["nothing", "no field", "no key", "no hash", "not named by a hash"],
+)
+async def test_no_further_key_is_none(world: World, writes: Sequence[Write]) -> None:
+    """Whatever is in the way of reading it, the claim succeeds, and nothing else is missing."""
+    store = await world.opened("p1")
+    owner = await owner_of(store)
+    await owner.commit(PutText("t", "there"), *writes)
+    for _ in range(2):
+        claim = await claimed_with_further(store)
+        assert len(claim.stored) == 4
+        assert claim.stored[2:] == [b"there", None]
+
+
+@pytest.mark.parametrize("prefetch", [Prefetch(3, "game", "of:"), Prefetch(0, "\ud800", "of:")])
+async def test_a_further_key_that_cannot_be_asked_for(world: World, prefetch: Prefetch) -> None:
+    """Such a claim is answered, not raised, and the ones beside it are made."""
+    store = await world.opened("p1")
+    claims = [Claim(ACTOR, NAMING, "n", prefetch=prefetch), Claim(ACTOR, [], "n")]
+    assert [type(result) for result in await store.claim(claims)] == [Broken, Claimed]
 
 
 async def test_epoch_grows(world: World) -> None:

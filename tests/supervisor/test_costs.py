@@ -22,7 +22,7 @@ import pytest
 import redis
 import trio
 
-from gamegirl.actors import NeedsMore
+from gamegirl.actors import Restored
 from gamegirl.actors.session import (
     ClosedTurn,
     SessionBehaviour,
@@ -60,7 +60,8 @@ _STEPS = {"press": 1190, "close": 1790, "record": 2150}
 """In bytecodes of CPython 3.11."""
 
 _SCRIPTS_PER_RESTORE = 0.02
-_COMMANDS_PER_RESTORE = 9.1
+_COMMANDS_PER_RESTORE = 10.1
+_TRANSACTIONS_PER_RESTORE = 0.02
 _DECODED_PER_RESTORE = 2
 _CALLS_PER_RESTORE = 50
 
@@ -139,6 +140,7 @@ async def test_restores_share_script_calls_and_load_each_key_once(redis_url: str
         calls = {name.removeprefix("cmdstat_"): one["calls"] for name, one in told.items()}
         assert supervisor.statistics().commits == 0
         assert supervisor.statistics().live["session"] == 256
+    assert 0 < calls["exec"] / 255 <= _TRANSACTIONS_PER_RESTORE
     assert 0 < calls.pop("evalsha") / 255 <= _SCRIPTS_PER_RESTORE
     assert sum(calls.values()) / 255 <= _COMMANDS_PER_RESTORE, calls
 
@@ -152,7 +154,7 @@ async def test_restoring_decodes_each_thing_once() -> None:
         keys = behaviour.keys(channel_name(0))
         stored = await store.read(keys)
         game_id = (await supervisor.session(channel_name(0)).state()).game_id
-        game = await store.read([f"gg:game:{game_id}"])
+        (game,) = await store.read([f"gg:game:{game_id}"])
     decoded = calls = 0
 
     def count(_frame: object, event: str, called: Any) -> None:
@@ -166,12 +168,10 @@ async def test_restoring_decodes_each_thing_once() -> None:
     before = sys.getprofile()
     sys.setprofile(count)
     try:
-        wish = behaviour.restore(channel_name(0), stored, 1000.0)
-        assert isinstance(wish, NeedsMore)
-        assert wish.then is not None
-        restored = wish.then(game)
+        restored = behaviour.restore(channel_name(0), [*stored, game], 1000.0)
     finally:
         sys.setprofile(before)
+    assert isinstance(restored, Restored)
     assert restored.source == "hash"
     assert not restored.decision.writes
     assert 0 < decoded <= _DECODED_PER_RESTORE

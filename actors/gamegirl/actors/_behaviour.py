@@ -180,11 +180,28 @@ class NeedsMore(msgspec.Struct, frozen=True):
     Attributes:
         keys: What to read.
         then: Goes on with what they hold, in this order; it is called once at the most. None:
-            `restore` is called again, with their values after those of `Behaviour.keys`.
+            `restore` is called again, with their values after those that it got before.
     """
 
     keys: Sequence[str]
     then: Callable[[Sequence[Stored]], Restored[Any]] | None = None
+
+
+class Prefetch(msgspec.Struct, frozen=True, gc=False):
+    """A further key, a hash, that `restore` nearly always wants: it is read along with the others.
+
+    Its name is `prefix` and what a field of one of the actor's own keys says. It is a guess that
+    saves asking: a `restore` that can't do without the key says `NeedsMore` where this gave None.
+
+    Attributes:
+        place: The actor's key that says it, a hash, by its place in `Behaviour.keys`.
+        field: The field there.
+        prefix: What the name of the further key begins with.
+    """
+
+    place: int
+    field: str
+    prefix: str
 
 
 class Behaviour(ABC, Generic[StateT]):
@@ -212,6 +229,8 @@ class Behaviour(ABC, Generic[StateT]):
 
     kind: str
     codec: JsonCodec[StateT]
+    prefetch: Prefetch | None = None
+    """What is read along with the keys; `restore` gets what it holds, or None, after theirs."""
 
     @abstractmethod
     def handle(self, state: StateT, message: Any, now: float) -> Decision:

@@ -7,7 +7,7 @@ they are sent. A mailbox exists while messages wait to be handled or to be settl
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -77,17 +77,17 @@ class Mailbox(msgspec.Struct, eq=False, gc=False):
     """The bounded queue of one actor and the count of its unsettled messages.
 
     Nearly every mailbox counts one message and goes; what it seldom needs is made when it is needed
-    (an empty deque alone takes 600 bytes). So nobody is counted by sender before there are as many
+    (a deque alone takes 600 bytes). So nobody is counted by sender before there are as many
     messages as one sender may have.
 
     Attributes:
-        queue: Not handled yet, in order.
+        queue: Not handled yet, in order; a tuple: one at the most.
         waiting: Handled with `Later`: they are handled again when the actor wakes its waiters.
         unsettled: How many messages count: queued, waiting, or handled but not committed.
         by_sender: How many of them each sender has, once that matters.
     """
 
-    queue: deque[Envelope] | tuple[()] = ()
+    queue: deque[Envelope] | tuple[Envelope, ...] = ()
     waiting: list[Envelope] | tuple[()] = ()
     unsettled: int = 0
     by_sender: Counter[str] | None = None
@@ -97,16 +97,25 @@ class Mailbox(msgspec.Struct, eq=False, gc=False):
         """Whether nothing is queued, waits or is unsettled."""
         return not (self.unsettled or self.queue or self.waiting)
 
-    def enqueue(self, envelopes: Iterable[Envelope]) -> None:
+    def enqueue(self, envelopes: Sequence[Envelope]) -> None:
         """Put messages at the end of the queue."""
-        if isinstance(self.queue, tuple):
-            self.queue = deque()
-        self.queue.extend(envelopes)
+        queue = self.queue
+        if not queue and len(envelopes) == 1:
+            self.queue = tuple(envelopes)
+            return
+        if isinstance(queue, tuple):
+            self.queue = queue = deque(queue)
+        queue.extend(envelopes)
 
     def next(self) -> Envelope | None:
         """Take the first message out of the queue."""
         queue = self.queue
-        return queue.popleft() if queue and not isinstance(queue, tuple) else None
+        if not queue:
+            return None
+        if isinstance(queue, tuple):
+            self.queue = ()
+            return queue[0]
+        return queue.popleft()
 
     def wait(self, envelope: Envelope) -> None:
         """Keep a message until the actor wakes its waiters."""

@@ -129,9 +129,8 @@ class Reader:
         stored = await self._store.read(keys)
         restored = self._behaviour.restore(channel_id, stored, now)
         if isinstance(restored, NeedsMore):
-            more = await self._store.read(restored.keys)
-            restored = self._behaviour.restore(channel_id, [*stored, *more], now)
-        assert not isinstance(restored, NeedsMore)
+            assert restored.then is not None
+            restored = restored.then(await self._store.read(restored.keys))
         if restored.state.quarantine:
             raise SessionQuarantinedError(
                 f"channel {channel_id!r} can't be read: {restored.state.quarantine}; "

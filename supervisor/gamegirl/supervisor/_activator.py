@@ -126,7 +126,8 @@ class Activator:
                 self._engine.life.crashed(cell, "keys", error, traceback.format_exc())
                 continue
             nonce = f"{self._engine.random.getrandbits(64):016x}"
-            claims[cell] = Claim(cell.key, keys, nonce, cell.busy().over)
+            prefetch = None if rewriting else cell.behaviour.prefetch
+            claims[cell] = Claim(cell.key, keys, nonce, cell.busy().over, prefetch)
         if not claims:
             return
         try:

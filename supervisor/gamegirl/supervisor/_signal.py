@@ -11,7 +11,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from gamegirl.actors._mailbox import Signal
 
@@ -40,9 +40,14 @@ class _TrioSignal:
             self._lowlevel.reschedule(task)
 
     def __await__(self) -> Generator[Any, Any, None]:
-        if not self._set:
-            self._task = self._lowlevel.current_task()
-            yield from self._lowlevel.wait_task_rescheduled(self._abort).__await__()
+        # Not a generator of its own, which the scheduler would go through each time.
+        if self._set:
+            return cast("Generator[Any, Any, None]", iter(()))
+        self._task = self._lowlevel.current_task()
+        waiting: Generator[Any, Any, None] = self._lowlevel.wait_task_rescheduled(
+            self._abort
+        ).__await__()
+        return waiting
 
     def _abort(self, _: object) -> Any:
         self._task = None

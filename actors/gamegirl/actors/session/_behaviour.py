@@ -18,7 +18,7 @@ from gamegirl.actors.session._changes import Changes
 from gamegirl.actors.session._data import ClosedTurn, Session
 from gamegirl.actors.session._events import Audience
 from gamegirl.actors.session._journal import window_field
-from gamegirl.actors.session._keys import channel_keys, journal_key
+from gamegirl.actors.session._keys import CHANNEL_GAME, channel_keys, journal_key
 from gamegirl.actors.session._parts import printable
 from gamegirl.actors.session._restore import restore
 from gamegirl.actors.session._rules import SessionRules
@@ -40,6 +40,7 @@ class SessionBehaviour(Behaviour[SessionState]):
     """
 
     kind = "session"
+    prefetch = CHANNEL_GAME
 
     def __init__(
         self,

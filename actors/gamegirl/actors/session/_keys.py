@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gamegirl.actors._behaviour import Prefetch
 from gamegirl.codec import escape_id
 
 INDEX_KEY = "game:index"
@@ -58,9 +59,15 @@ def channel_keys(channel_id: str) -> Sequence[str]:
     )
 
 
+_GAMES = "gg:game:"
+
+CHANNEL_GAME = Prefetch(CHANNEL_KEYS - 1, "game", _GAMES)
+"""The own key of the game that a channel's notes name; if its id is written as it is."""
+
+
 def game_key(game_id: str) -> str:
     """A game's own key, a hash: its holder, and its save while no channel holds it."""
-    return f"gg:game:{escape_id(game_id)}"
+    return _GAMES + escape_id(game_id)
 
 
 def held_by(channel_id: str) -> str:

@@ -226,10 +226,10 @@ class SessionRef(msgspec.Struct, eq=False, gc=False):
         reply: Session = await self._ask(messages.ReadState())
         return reply
 
-    async def active(self) -> bool:
+    @returns_coroutine
+    def active(self) -> Coroutine[Any, Any, bool]:
         """Whether a game is active here; cheaper than to look for it in `state`."""
-        reply: bool = await self._ask(messages.ReadActive())
-        return reply
+        return self._ask(messages.ReadActive())
 
     def peek(self) -> Session | None:
         """A snapshot at once, if the session is live; it may show what isn't committed yet."""

@@ -18,6 +18,7 @@ from gamegirl.actors.session._data import UNKNOWN
 from gamegirl.actors.session._forms import SCHEMA, digest_of
 from gamegirl.actors.session._journal import whole_journal, window_field
 from gamegirl.actors.session._keys import (
+    CHANNEL_GAME,
     CHANNEL_KEYS,
     channel_keys,
     game_key,
@@ -46,47 +47,36 @@ UNREADABLE = "unreadable"
 def restore(
     channel_id: str, stored: Sequence[Stored], now: float, rules: SessionRules
 ) -> Restored[SessionState] | NeedsMore:
-    """Make the state from what the channel's keys hold (and the games' keys, if asked for)."""
-    stored, games = stored[:CHANNEL_KEYS], stored[CHANNEL_KEYS:]
+    """Make the state from what the channel's keys hold, and the game's own key may hold."""
+    stored, game = stored[:CHANNEL_KEYS], stored[CHANNEL_KEYS:]
     state = trusted_state(channel_id, stored, rules)
     if state is not None:
-        then = partial(_trusted, state, stored, now, rules)
-        return then(games) if games else NeedsMore((game_key(state.game_id),), then)
+        source = "hash" if stored[2] else "json"
+        holder = {b"holder": held_by(channel_id).encode(), b"schema": _SCHEMA}
+        key = game_key(state.game_id)
+        if holder in game and key == CHANNEL_GAME.prefix + state.game_id:
+            writes = () if state.window is None else _reopened(state, now, rules, ours=True)
+            return Restored(state, source, Decision(writes=writes))
+        # Only a key that was read for certain tells that somebody else holds the game.
+        reading = Reading(state, source, ours=True)
+        return NeedsMore((key,), partial(_settled, reading, stored, now, rules))
     try:
         reading = read_channel(channel_id, stored, now, rules)
     except UnusableError as unusable:
-        return _unusable(channel_id, unusable, games)
+        return _unusable(channel_id, unusable)
     wanted = [game_id for game_id in (reading.state.game_id, reading.lost) if game_id]
-    if wanted and not games:
+    if wanted:
         return NeedsMore(
             tuple(map(game_key, wanted)), partial(_settled, reading, stored, now, rules)
         )
-    return _settled(reading, stored, now, rules, games)
+    return _settled(reading, stored, now, rules, ())
 
 
-def _trusted(
-    state: SessionState,
-    stored: Sequence[Stored],
-    now: float,
-    rules: SessionRules,
-    games: Sequence[Stored],
-) -> Restored[SessionState]:
-    """What we wrote ourselves, and what its game's own key says of who holds it."""
-    source = "hash" if stored[2] else "json"
-    holder = {b"holder": held_by(state.channel_id).encode(), b"schema": _SCHEMA}
-    if games[0] != holder:
-        return _settled(Reading(state, source, ours=True), stored, now, rules, games)
-    writes = () if state.window is None else _reopened(state, now, rules, ours=True)
-    return Restored(state, source, Decision(writes=writes))
-
-
-def _unusable(
-    channel_id: str, unusable: UnusableError, games: Sequence[Stored]
-) -> Restored[SessionState] | NeedsMore:
-    if unusable.game_id and not games:
+def _unusable(channel_id: str, unusable: UnusableError) -> Restored[SessionState] | NeedsMore:
+    if unusable.game_id:
         keys = (game_key(unusable.game_id),)
-        return NeedsMore(keys, lambda found: _set_aside(channel_id, unusable, found))
-    return _set_aside(channel_id, unusable, games)
+        return NeedsMore(keys, partial(_set_aside, channel_id, unusable))
+    return _set_aside(channel_id, unusable, ())
 
 
 def _set_aside(

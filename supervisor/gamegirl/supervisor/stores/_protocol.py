@@ -22,7 +22,7 @@ import attrs
 import msgspec
 from msgspec.structs import force_setattr
 
-from gamegirl.actors import Require, Stored, Write
+from gamegirl.actors import Prefetch, Require, Stored, Write
 from gamegirl.codec import escape_id, unescape_id
 
 
@@ -79,12 +79,14 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
         nonce: A fresh random part of the owner token (no colon in it).
         over: The token of an owner that this process had followed before the store went back in
             time: it is taken over from, whether it lives or not. Empty: none.
+        prefetch: A further key to load, last.
     """
 
     actor: ActorKey
     keys: Sequence[str]
     nonce: str
     over: str = ""
+    prefetch: Prefetch | None = None
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -95,7 +97,8 @@ class Claimed(msgspec.Struct, frozen=True):
         previous: The token before (empty: nobody's), None if there was no fence at all.
         revision: The number of the last commit.
         commit_id: Its id.
-        stored: What the keys hold, in the order asked for.
+        stored: What the keys hold, in the order asked for; last, if one was asked for, the fields
+            of the further key (None: it holds no hash, or there is none).
     """
 
     owner: str

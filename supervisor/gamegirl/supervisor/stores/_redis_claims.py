@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, cast
+from typing import Any
 
 import attrs
 from msgspec.structs import replace
@@ -28,6 +28,7 @@ from gamegirl.supervisor.stores._redis_calls import (
     transactions,
 )
 
+_NOTHING = (b"", b"", b"")
 _MULTI = packed((b"MULTI",))
 _EXEC = packed((b"EXEC",))
 _COMMANDS = {
@@ -72,13 +73,8 @@ class _Plan:
 
 
 def _fields_of(answer: Any) -> dict[bytes, bytes] | None:
-    """A hash, from its names and values in turn; None: there is none."""
-    if not answer:
-        return None
-    if isinstance(answer, dict):  # As protocol 3 has it.
-        return cast("dict[bytes, bytes]", answer)
-    parts = iter(answer)
-    return dict(zip(parts, parts, strict=True))
+    """A hash; None: there is none."""
+    return _encode.fields_of(answer) if answer else None
 
 
 @attrs.define(eq=False)
@@ -140,7 +136,7 @@ def claiming(
         for i in unexpected:
             stored = [_encode.stored(next(loaded)) for _ in claims[i].keys]
             habits.note(claims[i].actor.kind, stored)
-            results[i] = replace(results[i], stored=stored)
+            results[i] = replace(results[i], stored=[*stored, *results[i].stored])
     return results
 
 
@@ -207,12 +203,14 @@ def _portion_of(
             fence = _typed.key_bytes(claim.actor.fence)
             own = (claim.nonce.encode(), claim.over.encode())
             keys = [key.encode("utf-8", "surrogateescape") for key in claim.keys]
-        except (TypeError, ValueError, AttributeError) as error:
+            further = _typed.further_key(claim.prefetch, keys) or _NOTHING
+        except (TypeError, ValueError, AttributeError, LookupError) as error:
             results[index] = _typed.unstorable(error)
             continue
         plan = habits.plan(claim.actor.kind, len(keys))
         fences.append(fence)
         arguments += own
+        arguments += further
         reads.append(plan.commands(keys))
         count += len(keys)
         portion.indexes.append(index)

@@ -332,9 +332,11 @@ return answers
 )
 
 # KEYS: the epoch; then each claim's fence.
-# ARGV: process, instance, server, grace, lease; then for each claim a nonce, and the token of an
-#   owner who is taken over from in any case ('': none).
-# Answer: for each claim {'C', owner, previous or nil, revision, commit id},
+# ARGV: process, instance, server, grace, lease; then for each claim a nonce, the token of an owner
+#   who is taken over from in any case ('': none), and what is read along: a key that holds a hash
+#   ('': nothing is), a field of it, and the beginning of a name that ends with the field's value.
+# Answer: for each claim {'C', owner, previous or nil, revision, commit id} and, if something is
+#   read along, the fields of the hash of that name, or nil;
 #   {'O', owner, milliseconds}, {'X'} the fence is none, {'R', revision} is no number,
 #   {'E'} the epoch is no number
 # What the actors' keys hold is read in the same transaction, by commands of their own: what goes
@@ -362,7 +364,15 @@ local function fresh(left)
   return string.format('%.0f', epoch)
 end
 
-local function claim(k, nonce, over)
+-- What the hash holds whose name ends with what a field of another one says.
+local function read_along(key, field, prefix)
+  local name = redis.pcall('HGET', key, field)
+  if type(name) ~= 'string' then return false end
+  local fields = redis.pcall('HGETALL', prefix .. name)
+  return not fields.err and fields
+end
+
+local function claim(k, nonce, over, ...)
   local key = KEYS[k]
   local fence = read_fence(key)
   if not fence then return {'X'} end
@@ -385,12 +395,13 @@ local function claim(k, nonce, over)
     rev, cid = rev or '0', cid or ''
     redis.call('HSET', key, 'owner', owner, 'rev', rev, 'cid', cid, 'since', rev)
   end
-  return {'C', owner, previous, rev, cid}
+  if ... == '' then return {'C', owner, previous, rev, cid} end
+  return {'C', owner, previous, rev, cid, read_along(...)}
 end
 
 local answers = {}
 for k = 2, #KEYS do
-  answers[k - 1] = claim(k, ARGV[2 * k + 2], ARGV[2 * k + 3])
+  answers[k - 1] = claim(k, unpack(ARGV, 5 * k - 4, 5 * k))
 end
 return answers
 """,

@@ -18,6 +18,7 @@ from gamegirl.actors import (
     AppendList,
     Drop,
     PatchHash,
+    Prefetch,
     PutHash,
     PutList,
     PutText,
@@ -120,6 +121,19 @@ def value_bytes(value: Value) -> bytes:
     if type(value) is bytes:
         return value
     return bytes(value) if isinstance(value, bytes | bytearray) else value.encode()
+
+
+def further_key(
+    prefetch: Prefetch | None, keys: Sequence[bytes]
+) -> tuple[bytes, bytes, bytes] | None:
+    """Which of an actor's keys names a further one, in which field, and how that name begins.
+
+    Raises:
+        LookupError, TypeError, ValueError, AttributeError: It can't be stored so.
+    """
+    if prefetch is None:
+        return None
+    return keys[prefetch.place], prefetch.field.encode(), key_bytes(prefetch.prefix)
 
 
 def unstorable(error: Exception) -> Broken:
@@ -279,7 +293,8 @@ def make_claim(
         fence = key_bytes(claim.actor.fence)
         names = [key_bytes(key) for key in claim.keys]
         nonce = claim.nonce.encode().decode()
-    except (TypeError, ValueError, AttributeError) as error:
+        further = further_key(claim.prefetch, names)
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
         return unstorable(error)
     held = keys.type_of(fence)
     if held not in (None, HASH):
@@ -300,7 +315,20 @@ def make_claim(
     taken = (owner.encode(), b"%d" % revision, (cid or "").encode(), b"%d" % revision)
     fields = zip((*FENCE_FIELDS, SINCE_FIELD), taken, strict=True)
     keys.patch_hash(fence, dict(fields), ())
-    return Claimed(owner, previous, revision, cid or "", [keys.load(name) for name in names])
+    stored = [keys.load(name) for name in names]
+    if further is not None:
+        stored.append(_read_along(keys, *further))
+    return Claimed(owner, previous, revision, cid or "", stored)
+
+
+def _read_along(keys: TypedKeys, key: bytes, field: bytes, prefix: bytes) -> Stored:
+    """What the hash holds whose name ends with what a field of another one says."""
+    if keys.type_of(key) != HASH:
+        return None
+    (name,) = keys.fields(key, (field,))
+    if name is None or keys.type_of(prefix + name) != HASH:
+        return None
+    return keys.load(prefix + name)
 
 
 def _next_epoch(keys: TypedKeys) -> int | None:
