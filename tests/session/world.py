@@ -257,7 +257,12 @@ def prefetched(store: Store, stored: Sequence[Any]) -> Any:
         return None
     held: Mapping[bytes, bytes] = cast("Any", fields)
     name = held.get(CHANNEL_GAME.field.encode())
-    return None if name is None else store.get(CHANNEL_GAME.prefix + name.decode(errors="replace"))
+    if name is None:
+        return None
+    fields = store.get(CHANNEL_GAME.prefix + name.decode(errors="replace"))
+    game: Mapping[bytes, bytes] = cast("Any", fields) if isinstance(fields, dict) else {}
+    wanted = map(str.encode, CHANNEL_GAME.names)
+    return {one: game[one] for one in wanted if one in game} or None
 
 
 def whole(state: SessionState) -> dict[str, Any]:

@@ -194,8 +194,8 @@ async def test_claim_returns_what_is_stored(world: World) -> None:
     assert list(result.stored) == stored
 
 
-FURTHER = Prefetch(1, "game", "of:é:")
-"""Named by the second of these keys."""
+FURTHER = Prefetch(1, "game", "of:é:", ("a", "ä"))
+"""Of the key that is named by the second of these."""
 NAMING = ("l", "h", "t")
 
 
@@ -209,16 +209,47 @@ async def test_a_claim_reads_a_further_key_along(world: World) -> None:
     """Whose name one of the keys says, also when a key has another type than the last time."""
     store = await world.opened("p1")
     owner = await owner_of(store)
-    further = PutHash(b"of:\xc3\xa9:\xff".decode("utf-8", "surrogateescape"), {"a": b"\xff"})
+    name = b"of:\xc3\xa9:\xff".decode("utf-8", "surrogateescape")
+    further = PutHash(name, {"a": b"\xff", "ä": "", "more": "x"})
     await owner.commit(PutList("l", ["1"]), PutHash("h", {"game": b"\xff"}), further)
     for text in ("1", "2"):
         for write in (Drop("t"), PutText("t", text)):
             await (await owner_of(store)).commit(write)
             claim = await claimed_with_further(store)
             first, naming, _, fields = claim.stored
-            assert (first, naming, fields) == ([b"1"], {b"game": b"\xff"}, {b"a": b"\xff"})
+            assert (first, naming) == ([b"1"], {b"game": b"\xff"})
+            assert fields == {b"a": b"\xff", "ä".encode(): b""}
     again = await claimed_with_further(store)
-    assert list(again.stored)[2:] == [b"2", {b"a": b"\xff"}]
+    assert list(again.stored)[2:] == [b"2", {b"a": b"\xff", "ä".encode(): b""}]
+
+
+async def test_each_claim_of_a_batch_reads_its_own_along(world: World) -> None:
+    """Whichever of the others read something else along, nothing, or are refused."""
+    store, other = await world.opened("p1"), await world.opened("p2")
+    numbers = range(200)
+    actors = [ActorKey("session", str(number)) for number in numbers]
+    owner = await owner_of(store)
+    for number in numbers:
+        naming = PutHash(f"h{number}", {"x": str(number), "y": str(number)})
+        one, two = PutHash(f"1:{number}", {"a": f"a{number}"}), PutHash(f"2:{number}", {"b": "b"})
+        await owner.commit(naming, one, two)
+    await owner.commit(*(PutText(actors[number].fence, "none") for number in numbers[4::10]))
+    refused = [ActorKey("session", str(number)) for number in numbers[5::10]]
+    await other.claim([Claim(actor, [], "n") for actor in refused])
+    ways = (Prefetch(0, "x", "1:", ("a",)), Prefetch(0, "y", "2:", ("c", "b")), None)
+    claims = [
+        Claim(actor, [f"h{number}"], "n", prefetch=ways[number % 3])
+        for number, actor in enumerate(actors)
+    ]
+    for number, result in enumerate(await store.claim(claims)):
+        if number % 10 == 4:
+            assert isinstance(result, Broken)
+        elif number % 10 == 5:
+            assert isinstance(result, Owned)
+        else:
+            assert isinstance(result, Claimed)
+            further = [[{b"a": b"a%d" % number}], [{b"b": b"b"}], []][number % 3]
+            assert list(result.stored)[1:] == further
 
 
 @pytest.mark.parametrize(
@@ -227,10 +258,11 @@ async def test_a_claim_reads_a_further_key_along(world: World) -> None:
         (),
         (PutHash("h", {"other": "a"}), PutHash("of:é:a", {"a": "b"})),
         (PutHash("h", {"game": "a"}),),
+        (PutHash("h", {"game": "a"}), PutHash("of:é:a", {"more": "b"})),
         (PutHash("h", {"game": "a"}), PutText("of:é:a", "b")),
         (PutText("h", "game"), PutHash("of:é:a", {"a": "b"})),
     ],
-    ids=["nothing", "no field", "no key", "no hash", "not named by a hash"],
+    ids=["nothing", "no field", "no key", "no such fields", "no hash", "not named by a hash"],
 )
 async def test_no_further_key_is_none(world: World, writes: Sequence[Write]) -> None:
     """Whatever is in the way of reading it, the claim succeeds, and nothing else is missing."""
@@ -243,7 +275,15 @@ async def test_no_further_key_is_none(world: World, writes: Sequence[Write]) -> 
         assert claim.stored[2:] == [b"there", None]
 
 
-@pytest.mark.parametrize("prefetch", [Prefetch(3, "game", "of:"), Prefetch(0, "\ud800", "of:")])
+@pytest.mark.parametrize(
+    "prefetch",
+    [
+        Prefetch(3, "game", "of:", ("a",)),
+        Prefetch(0, "\ud800", "of:", ("a",)),
+        Prefetch(0, "game", "of:", ()),
+    ],
+    ids=["no such key", "no text", "no fields"],
+)
 async def test_a_further_key_that_cannot_be_asked_for(world: World, prefetch: Prefetch) -> None:
     """Such a claim is answered, not raised, and the ones beside it are made."""
     store = await world.opened("p1")

@@ -188,20 +188,23 @@ class NeedsMore(msgspec.Struct, frozen=True):
 
 
 class Prefetch(msgspec.Struct, frozen=True, gc=False):
-    """A further key, a hash, that `restore` nearly always wants: it is read along with the others.
+    """Fields of a further key that `restore` nearly always wants, read along with the actor's own.
 
-    Its name is `prefix` and what a field of one of the actor's own keys says. It is a guess that
+    The key's name is `prefix` and what a field of one of the actor's keys says. It is a guess that
     saves asking: a `restore` that can't do without the key says `NeedsMore` where this gave None.
+    Choose fields that are small whatever the key holds.
 
     Attributes:
         place: The actor's key that says it, a hash, by its place in `Behaviour.keys`.
         field: The field there.
-        prefix: What the name of the further key begins with.
+        prefix: What the name of the further key, a hash, begins with.
+        names: The fields of it to read.
     """
 
     place: int
     field: str
     prefix: str
+    names: tuple[str, ...]
 
 
 class Behaviour(ABC, Generic[StateT]):
@@ -230,7 +233,7 @@ class Behaviour(ABC, Generic[StateT]):
     kind: str
     codec: JsonCodec[StateT]
     prefetch: Prefetch | None = None
-    """What is read along with the keys; `restore` gets what it holds, or None, after theirs."""
+    """What else a claim reads: `restore`, which is yours then, gets that or None after the keys."""
 
     @abstractmethod
     def handle(self, state: StateT, message: Any, now: float) -> Decision:
@@ -258,7 +261,7 @@ class Behaviour(ABC, Generic[StateT]):
         Raises:
             CodecError: It can't be used: the actor is quarantined.
         """
-        (text,) = stored
+        text = stored[0]
         if text is None:
             return Restored(self.initial(actor_id))
         if not isinstance(text, bytes):

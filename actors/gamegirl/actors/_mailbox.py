@@ -100,7 +100,7 @@ class Mailbox(msgspec.Struct, eq=False, gc=False):
     def enqueue(self, envelopes: Sequence[Envelope]) -> None:
         """Put messages at the end of the queue."""
         queue = self.queue
-        if not queue and len(envelopes) == 1:
+        if not queue and len(envelopes) < 2:
             self.queue = tuple(envelopes)
             return
         if isinstance(queue, tuple):

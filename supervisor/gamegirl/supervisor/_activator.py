@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint
+from msgspec.structs import replace
 
 from gamegirl.actors import (
     CodecError,
@@ -126,7 +127,7 @@ class Activator:
                 self._engine.life.crashed(cell, "keys", error, traceback.format_exc())
                 continue
             nonce = f"{self._engine.random.getrandbits(64):016x}"
-            prefetch = None if rewriting else cell.behaviour.prefetch
+            prefetch = None if rewriting else self._engine.roles[cell.key.kind].prefetch
             claims[cell] = Claim(cell.key, keys, nonce, cell.busy().over, prefetch)
         if not claims:
             return
@@ -135,7 +136,7 @@ class Activator:
                 results = await self._store.claim(tuple(claims.values()))
             pause = self._clock.now()
             more: list[tuple[Cell, Claimed, NeedsMore]] = []
-            for cell, result in zip(claims, results, strict=True):
+            for (cell, claim), result in zip(claims.items(), results, strict=True):
                 if isinstance(result, Broken):
                     self._engine.life.unclaimable(cell, result.reason)
                     continue
@@ -143,9 +144,10 @@ class Activator:
                     self._engine.life.owned_elsewhere(cell, result.owner)
                     continue
                 self.claimed += 1
-                wish = self._restore(cell, result)
+                claimed = _padded(claim, result)
+                wish = self._restore(cell, claimed)
                 if wish is not None:
-                    more.append((cell, result, wish))
+                    more.append((cell, claimed, wish))
                 if not 0 <= self._clock.now() - pause <= _SLICE_SECONDS:
                     await checkpoint()
                     pause = self._clock.now()
@@ -245,6 +247,13 @@ class Activator:
             engine.life.crashed(cell, "stored", error, trace)
         else:
             engine.settlement.rewrite(cell, claimed, writes)
+
+
+def _padded(claim: Claim, claimed: Claimed) -> Claimed:
+    """What was claimed, also by a store that reads nothing along."""
+    if claim.prefetch is None or len(claimed.stored) > len(claim.keys):
+        return claimed
+    return replace(claimed, stored=[*claimed.stored, None])
 
 
 def _claimable(cell: Cell) -> bool:

@@ -178,7 +178,8 @@ class Lifecycle:
         for envelope in backlog.queue:
             if envelope.done:
                 backlog.settle(envelope)
-        backlog.queue = deque(left)
+        backlog.queue = ()
+        backlog.enqueue(left)
         if backlog.empty and not cell.started:
             self.remove(cell)
             return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from gamegirl.actors import Behaviour
+from gamegirl.actors import Behaviour, InvalidInputError, Prefetch
 from gamegirl.actors._mailbox import Envelope
 from gamegirl.supervisor._cell import Backlog, Cell, PendingCommit
 
@@ -15,13 +15,21 @@ class Role:
     """A registered behaviour with its live actors.
 
     Attributes:
+        prefetch: What a claim reads along.
         timed: It has timers or due times at all.
     """
 
-    __slots__ = ("behaviour", "cells", "timed")
+    __slots__ = ("behaviour", "cells", "prefetch", "timed")
 
     def __init__(self, behaviour: Behaviour[Any]) -> None:
+        prefetch: Any = behaviour.prefetch
+        if prefetch is not None and not isinstance(prefetch, Prefetch):
+            raise InvalidInputError(
+                f"the prefetch of a behaviour ({behaviour.kind!r}) is a Prefetch or None, "
+                f"not {prefetch!r:.100}"
+            )
         self.behaviour = behaviour
+        self.prefetch = prefetch
         self.cells: dict[str, Cell] = {}
         classes = type(behaviour).__mro__
         own = classes[: classes.index(Behaviour)]

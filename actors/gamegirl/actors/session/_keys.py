@@ -61,8 +61,8 @@ def channel_keys(channel_id: str) -> Sequence[str]:
 
 _GAMES = "gg:game:"
 
-CHANNEL_GAME = Prefetch(CHANNEL_KEYS - 1, "game", _GAMES)
-"""The own key of the game that a channel's notes name; if its id is written as it is."""
+CHANNEL_GAME = Prefetch(CHANNEL_KEYS - 1, "game", _GAMES, ("holder", "schema"))
+"""Who holds the game that a channel's notes name; if its id is written in its key as it is."""
 
 
 def game_key(game_id: str) -> str:

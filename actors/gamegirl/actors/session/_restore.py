@@ -47,7 +47,10 @@ UNREADABLE = "unreadable"
 def restore(
     channel_id: str, stored: Sequence[Stored], now: float, rules: SessionRules
 ) -> Restored[SessionState] | NeedsMore:
-    """Make the state from what the channel's keys hold, and the game's own key may hold."""
+    """Make the state from what the channel's keys hold, and perhaps `CHANNEL_GAME`.
+
+    If more must be read, only `NeedsMore.then` goes on.
+    """
     stored, game = stored[:CHANNEL_KEYS], stored[CHANNEL_KEYS:]
     state = trusted_state(channel_id, stored, rules)
     if state is not None:
@@ -57,7 +60,7 @@ def restore(
         if holder in game and key == CHANNEL_GAME.prefix + state.game_id:
             writes = () if state.window is None else _reopened(state, now, rules, ours=True)
             return Restored(state, source, Decision(writes=writes))
-        # Only a key that was read for certain tells that somebody else holds the game.
+        # What else there is to say takes the whole key, which may be a save.
         reading = Reading(state, source, ours=True)
         return NeedsMore((key,), partial(_settled, reading, stored, now, rules))
     try:

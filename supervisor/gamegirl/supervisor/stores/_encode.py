@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -238,11 +238,13 @@ def claimed(claim: Claim, answer: Any, loaded: Sequence[Stored]) -> Claimed | Ow
     Raises:
         LookupError, TypeError, ValueError, AttributeError: It is no such answer.
     """
-    if len(answer) >= 5:
+    prefetch = claim.prefetch
+    if len(answer) == (5 if prefetch is None else 6):
         _, owner, previous, rev, commit_id, *further = answer
-        if claim.prefetch is not None:
-            (fields,) = further
-            loaded = [*loaded, fields_of(fields) if fields else None]
+        if prefetch is not None:
+            values: Sequence[Any] | None = further[0]
+            names = map(str.encode, prefetch.names)
+            loaded = [*loaded, _typed.present(names, values) if values else None]
         return Claimed(
             owner.decode(),
             None if previous is None else previous.decode("utf-8", "replace"),
@@ -264,21 +266,14 @@ def claimed(claim: Claim, answer: Any, loaded: Sequence[Stored]) -> Claimed | Ow
             raise ValueError(f"no answer to a claim: {answer!r:.200}")
 
 
-def fields_of(answer: Any) -> dict[bytes, bytes]:
-    """A hash, from its names and values in turn."""
-    if isinstance(answer, dict):  # As protocol 3 has it.
-        return cast("dict[bytes, bytes]", answer)
-    parts = iter(answer)
-    return dict(zip(parts, parts, strict=True))
-
-
 def stored(answer: Any) -> Stored:
     """What a key holds, from its type's name and its value."""
     kind: bytes = answer[0]
     if kind == b"none":
         return None
     if kind == b"hash":
-        return fields_of(answer[1])
+        flat: Sequence[bytes] = answer[1]
+        return dict(zip(flat[::2], flat[1::2], strict=True))
     if kind in (b"string", b"list"):
         value: Stored = answer[1]
         return value

@@ -3,19 +3,20 @@
 A portion of claims is one transaction: a script that takes the fences, then one plain command for
 each key, which reads it as the type that such a key had the last time. Where one has another type
 now, all of that actor's keys are read again, by a script that asks for the types first. By then the
-actor is ours, so that nobody else commits anything to them.
+actor is ours, so that nobody else commits anything to them. What one of the keys names (`Prefetch`)
+is read by the script that takes the fences.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import attrs
 from msgspec.structs import replace
 
-from gamegirl.actors import Stored
+from gamegirl.actors import Prefetch, Stored
 from gamegirl.supervisor.stores import _encode, _scripts, _typed
 from gamegirl.supervisor.stores._packing import packed
 from gamegirl.supervisor.stores._protocol import Broken, Claim, Claimed, Owned
@@ -28,7 +29,9 @@ from gamegirl.supervisor.stores._redis_calls import (
     transactions,
 )
 
-_NOTHING = (b"", b"", b"")
+_NOTHING = (b"0", b"")
+"""What a claim says that reads nothing along."""
+
 _MULTI = packed((b"MULTI",))
 _EXEC = packed((b"EXEC",))
 _COMMANDS = {
@@ -73,8 +76,13 @@ class _Plan:
 
 
 def _fields_of(answer: Any) -> dict[bytes, bytes] | None:
-    """A hash; None: there is none."""
-    return _encode.fields_of(answer) if answer else None
+    """A hash, from its names and values in turn; None: there is none."""
+    if not answer:
+        return None
+    if isinstance(answer, dict):  # As protocol 3 has it.
+        return cast("dict[bytes, bytes]", answer)
+    parts = iter(answer)
+    return dict(zip(parts, parts, strict=True))
 
 
 @attrs.define(eq=False)
@@ -184,6 +192,27 @@ class _Portion:
     request: Request
 
 
+@attrs.define(eq=False)
+class _Ways:
+    """How further keys are read along, as the script is told: each way once."""
+
+    _numbers: dict[Prefetch, bytes] = attrs.field(factory=dict["Prefetch", bytes])
+    _arguments: list[bytes] = attrs.field(factory=list[bytes])
+
+    def argument(self, prefetch: Prefetch, keys: Sequence[bytes]) -> tuple[bytes, bytes]:
+        """The number of the way, and the key that says which further one it is."""
+        number = self._numbers.get(prefetch)
+        if number is None:
+            field, prefix, names = _typed.way_of(prefetch)
+            self._arguments += (field, prefix, b"%d" % len(names), *names)
+            number = self._numbers[prefetch] = b"%d" % (len(self._numbers) + 1)
+        return number, keys[prefetch.place]
+
+    def arguments(self) -> list[bytes]:
+        """How many ways there are, and what each is."""
+        return [b"%d" % len(self._numbers), *self._arguments]
+
+
 def _portion_of(
     claims: Sequence[Claim],
     indexes: Iterable[int],
@@ -194,7 +223,8 @@ def _portion_of(
     """Pack claims; one that can't be encoded has its result at once."""
     portion = _Portion([], [], ((), 0))
     fences: list[bytes] = [_typed.EPOCH_KEY]
-    arguments = [*claimer]
+    arguments: list[bytes] = []
+    ways = _Ways()
     reads: list[bytes] = []
     count = 0
     for index in indexes:
@@ -203,7 +233,7 @@ def _portion_of(
             fence = _typed.key_bytes(claim.actor.fence)
             own = (claim.nonce.encode(), claim.over.encode())
             keys = [key.encode("utf-8", "surrogateescape") for key in claim.keys]
-            further = _typed.further_key(claim.prefetch, keys) or _NOTHING
+            further = _NOTHING if claim.prefetch is None else ways.argument(claim.prefetch, keys)
         except (TypeError, ValueError, AttributeError, LookupError) as error:
             results[index] = _typed.unstorable(error)
             continue
@@ -215,6 +245,7 @@ def _portion_of(
         count += len(keys)
         portion.indexes.append(index)
         portion.plans.append(plan)
+    arguments = [*claimer, *ways.arguments(), *arguments]
     script = (b"EVALSHA", _scripts.CLAIM.sha, b"%d" % len(fences), *fences, *arguments)
     portion.request = _transaction(packed(script), reads), count + 3
     return portion

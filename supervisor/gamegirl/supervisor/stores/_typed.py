@@ -4,13 +4,14 @@ The memory and the SQLite store only say how a key of each type is kept; `make_c
 `make_claim` decide. The scripts of the Redis store follow the same order:
 
     commit   fence there? owner equal? done before? revision the next? requirements? types? write
-    claim    fence readable? owner alive? epoch readable? take it, then read the keys
+    claim    fence readable? owner alive? epoch readable? take it, then read the keys, and along
+             with them what one of them names
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeAlias
 
@@ -58,6 +59,10 @@ SINCE_FIELD = b"since"
 
 Step: TypeAlias = Callable[[], None]
 """One write, checked and encoded: nothing about it can fail any more but the medium."""
+
+
+Way: TypeAlias = tuple[bytes, bytes, tuple[bytes, ...]]
+"""Of a `Prefetch`: the field that names the further key, its prefix, the fields that are read."""
 
 
 class TypedKeys(Protocol):
@@ -123,17 +128,22 @@ def value_bytes(value: Value) -> bytes:
     return bytes(value) if isinstance(value, bytes | bytearray) else value.encode()
 
 
-def further_key(
-    prefetch: Prefetch | None, keys: Sequence[bytes]
-) -> tuple[bytes, bytes, bytes] | None:
-    """Which of an actor's keys names a further one, in which field, and how that name begins.
+def way_of(prefetch: Prefetch) -> Way:
+    """How a further key is read along, as stores know it.
 
     Raises:
-        LookupError, TypeError, ValueError, AttributeError: It can't be stored so.
+        TypeError, ValueError, AttributeError: It can't be asked for so.
     """
-    if prefetch is None:
-        return None
-    return keys[prefetch.place], prefetch.field.encode(), key_bytes(prefetch.prefix)
+    names = tuple(name.encode() for name in prefetch.names)
+    if not names:
+        raise ValueError("a Prefetch names no field to read")
+    return prefetch.field.encode(), key_bytes(prefetch.prefix), names
+
+
+def present(names: Iterable[bytes], values: Iterable[bytes | None]) -> dict[bytes, bytes] | None:
+    """The fields that there are; None: none."""
+    fields = zip(names, values, strict=True)
+    return {name: value for name, value in fields if value is not None} or None
 
 
 def unstorable(error: Exception) -> Broken:
@@ -293,7 +303,7 @@ def make_claim(
         fence = key_bytes(claim.actor.fence)
         names = [key_bytes(key) for key in claim.keys]
         nonce = claim.nonce.encode().decode()
-        further = further_key(claim.prefetch, names)
+        further = _further(claim.prefetch, names)
     except (TypeError, ValueError, AttributeError, LookupError) as error:
         return unstorable(error)
     held = keys.type_of(fence)
@@ -321,14 +331,19 @@ def make_claim(
     return Claimed(owner, previous, revision, cid or "", stored)
 
 
-def _read_along(keys: TypedKeys, key: bytes, field: bytes, prefix: bytes) -> Stored:
-    """What the hash holds whose name ends with what a field of another one says."""
+def _further(prefetch: Prefetch | None, keys: Sequence[bytes]) -> tuple[bytes, Way] | None:
+    return None if prefetch is None else (keys[prefetch.place], way_of(prefetch))
+
+
+def _read_along(keys: TypedKeys, key: bytes, way: Way) -> Stored:
+    """Fields of the hash whose name ends with what a field of another one says."""
+    field, prefix, names = way
     if keys.type_of(key) != HASH:
         return None
     (name,) = keys.fields(key, (field,))
     if name is None or keys.type_of(prefix + name) != HASH:
         return None
-    return keys.load(prefix + name)
+    return present(names, keys.fields(prefix + name, names))
 
 
 def _next_epoch(keys: TypedKeys) -> int | None:
