@@ -74,7 +74,7 @@ def session(world: World, host: FakeHost) -> SessionRef:
     return SessionRef("c", host, world.new_id, SessionRules())
 
 
-@pytest.mark.parametrize("step", ["press", "close_window", "record"])
+@pytest.mark.parametrize("step", ["press", "close_window", "record", "active"])
 async def test_the_steps_of_a_turn_are_coroutine_functions(session: SessionRef, step: str) -> None:
     """Whoever asks is told so, as a mock made after a reference does, whose steps are awaited."""
     known = (
