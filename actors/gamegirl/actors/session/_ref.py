@@ -93,9 +93,9 @@ class SessionRef(msgspec.Struct, eq=False, gc=False):
         )
         return reply
 
-    # The three steps of a turn wait in the supervisor's coroutine and not in one of their own too:
-    # thousands wait side by side, and each frame is memory. What is refused is raised when they are
-    # awaited all the same.
+    # The three steps of a turn, and `active`, wait in the supervisor's coroutine, not in one of
+    # their own: thousands wait side by side, and each frame is memory. What is refused is raised
+    # when they are awaited all the same.
 
     @returns_coroutine
     def press(
