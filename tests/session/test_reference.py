@@ -75,7 +75,9 @@ def session(world: World, host: FakeHost) -> SessionRef:
 
 
 @pytest.mark.parametrize("step", ["press", "close_window", "record", "active"])
-async def test_the_steps_of_a_turn_are_coroutine_functions(session: SessionRef, step: str) -> None:
+async def test_what_gives_a_coroutine_passes_for_a_coroutine_function(
+    session: SessionRef, step: str
+) -> None:
     """Whoever asks is told so, as a mock made after a reference does, whose steps are awaited."""
     known = (
         inspect.iscoroutinefunction if sys.version_info >= (3, 12) else asyncio.iscoroutinefunction

@@ -11,16 +11,18 @@ from msgspec.structs import replace
 from tests.supervisor.hosts import Adder, Total, hosted
 
 from gamegirl.actors import (
-    ActorCrashedError,
+    Decision,
     InvalidInputError,
     NeedsMore,
     Prefetch,
+    PutHash,
+    PutText,
     Restored,
     SessionQuarantinedError,
     Stored,
 )
-from gamegirl.supervisor import MemoryStore, Settings, Supervisor
-from gamegirl.supervisor.stores import Broken, Claim, Claimed, Owned
+from gamegirl.supervisor import MemoryStore, Supervisor
+from gamegirl.supervisor.stores import ActorKey, Broken, Claim, Claimed, Commit, Done, Owned
 from gamegirl.testing import FaultyStore
 
 pytestmark = pytest.mark.anyio
@@ -74,22 +76,42 @@ async def test_a_game_is_restored_with_as_few_reads_as_can_be(
 
 
 class Wishful(Adder):
-    """Says of its state how often it was restored, with what."""
+    """Notes what it was restored from."""
 
     kind = "wishful"
-    prefetch = Prefetch(0, "game", "other:", ("x",))
+    prefetch = Prefetch(0, "game", "game:", ("holder", "more"))
     wishes = 1
+
+    def __init__(self) -> None:
+        self.got: list[Stored] = []
 
     def restore(self, actor_id: str, stored: Any, now: float) -> Any:
         if len(stored) - 2 < self.wishes:
             return NeedsMore((f"wish:{len(stored) - 2}",))
-        return Restored(Total(actor_id, len(stored)))
+        self.got = list(stored)
+        return Restored(Total(actor_id))
+
+    def handle(self, state: Total, message: Any, now: float) -> Any:
+        return Decision(message)
 
 
-async def test_who_asks_for_more_is_asked_again_with_all_of_it() -> None:
-    """In the order of the keys, what was read along, and the wishes."""
-    async with hosted(behaviours=[Wishful()]) as supervisor:
-        assert await supervisor.actor("wishful", "a").ask(0) == 3
+@pytest.mark.parametrize("alone", [False, True])
+async def test_who_asks_for_more_is_asked_again_with_all_of_it(*, alone: bool) -> None:
+    """With what the keys hold, what was read along (None where a store can't), and the wish."""
+    store = MemoryStore()
+    async with hosted(store, behaviours=[Adder()]) as supervisor:
+        await supervisor.actor("adder", "writer").ask(1)
+        (claim,) = await store.claim([Claim(ActorKey("adder", "test"), (), "n")])
+        assert isinstance(claim, Claimed)
+        naming = PutHash("gg:actor:wishful:a", {"game": "1"})
+        writes = (naming, PutHash("game:1", {"holder": "me"}), PutText("wish:0", "fulfilled"))
+        commit = Commit(ActorKey("adder", "test"), claim.owner, 1, "1", writes)
+        assert await store.commit([commit]) == [Done()]
+    behaviour = Wishful()
+    async with hosted(Reads(store.sibling(), alone=alone), behaviours=[behaviour]) as supervisor:
+        assert await supervisor.actor("wishful", "a").ask(5) == 5
+    along = None if alone else {b"holder": b"me"}
+    assert behaviour.got == [{b"game": b"1"}, along, b"fulfilled"]
 
 
 async def test_who_asks_for_more_twice_has_crashed() -> None:
@@ -104,19 +126,26 @@ async def test_who_asks_for_more_twice_has_crashed() -> None:
         assert not (await supervisor.session("c").state()).active
 
 
-class Simple(Adder):
-    """Reads along what it doesn't use."""
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (-1, "game", "of:", ("a",)),
+        (True, "game", "of:", ("a",)),
+        (0, b"game", "of:", ("a",)),
+        (0, "game", None, ("a",)),
+        (0, "game", "of:", ()),
+        (0, "game", "of:", ["a"]),
+        (0, "game", "of:", "holder"),
+        (0, "game", "of:", ("a", 1)),
+    ],
+)
+def test_a_prefetch_that_can_never_be_asked_for_is_told_at_once(fields: Any) -> None:
+    """And not when the first actor is claimed, in one store and not in another."""
+    with pytest.raises(InvalidInputError, match="a Prefetch has a place from 0"):
+        Prefetch(*fields)
 
-    prefetch = Prefetch(0, "game", "other:", ("x",))
 
-
-async def test_a_simple_behaviour_may_read_along() -> None:
-    """The restore that a behaviour has by itself passes over it."""
-    async with hosted(behaviours=[Simple()]) as supervisor:
-        assert await supervisor.actor("adder", "a").ask(3) == 3
-
-
-def test_a_prefetch_that_is_none_is_told_when_the_supervisor_is_made() -> None:
+def test_what_is_no_prefetch_is_told_when_the_supervisor_is_made() -> None:
     """Not when the first actor is claimed, where it would look like trouble with the store."""
 
     class Confused(Adder):
@@ -134,19 +163,14 @@ class Astray(Adder):
     prefetch = Prefetch(7, "game", "other:", ("x",))
 
 
-@pytest.mark.parametrize("kind", ["memory", "redis"])
-async def test_a_prefetch_of_no_key_refuses_its_actor_alone(kind: str, redis_url: str) -> None:
-    """Whoever is claimed beside it is restored."""
-    store = MemoryStore() if kind == "memory" else redis_url
-    settings = Settings(restart_backoff_seconds=0.001)
-    async with Supervisor(store, settings=settings, behaviours=[Astray()]) as supervisor:
-
-        async def refused() -> None:
-            with pytest.raises((SessionQuarantinedError, ActorCrashedError)):
-                await supervisor.actor("astray", "a").ask(1)
-
-        with anyio.fail_after(5):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(refused)
-                tasks.start_soon(supervisor.session("c").boot, "G")
-            assert (await supervisor.session("c").state()).active
+async def test_a_prefetch_of_no_key_refuses_its_actor_alone() -> None:
+    """And says why."""
+    async with hosted(behaviours=[Astray()]) as supervisor:
+        with (
+            anyio.fail_after(5),
+            pytest.raises(
+                SessionQuarantinedError, match="its Prefetch is about the key at 7, of 1 keys"
+            ),
+        ):
+            await supervisor.actor("astray", "a").ask(1)
+        assert not (await supervisor.session("c").state()).active

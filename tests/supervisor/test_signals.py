@@ -17,7 +17,7 @@ async def signal() -> Awaited:
 
 
 async def test_a_signal_that_is_set_is_not_waited_for(signal: Awaited) -> None:
-    """Neither does it lose the task its turn for good."""
+    """Awaiting it returns at once."""
     signal.set_result(None)
     with anyio.fail_after(5):
         await signal
@@ -44,7 +44,7 @@ async def test_a_signal_wakes_who_waits(signal: Awaited) -> None:
 
 @pytest.mark.parametrize("waits", [True, False], ids=["while it waits", "before it waits"])
 async def test_who_is_cancelled_waits_no_more(signal: Awaited, *, waits: bool) -> None:
-    """And a signal that is set after that, as far as nobody has noticed, wakes nobody."""
+    """A signal that is set afterwards doesn't wake the task again."""
     with anyio.fail_after(5):
         async with anyio.create_task_group() as tasks:
             with anyio.CancelScope() as scope:

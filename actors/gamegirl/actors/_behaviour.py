@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 import attrs
 import msgspec
 
+from gamegirl.actors._errors import InvalidInputError
 from gamegirl.actors._writes import PutText, Require, Write
 from gamegirl.codec import CodecError, Fault, GameGirlError, JsonCodec, encode_json, escape_id
 
@@ -192,19 +193,41 @@ class Prefetch(msgspec.Struct, frozen=True, gc=False):
 
     The key's name is `prefix` and what a field of one of the actor's keys says. It is a guess that
     saves asking: a `restore` that can't do without the key says `NeedsMore` where this gave None.
-    Choose fields that are small whatever the key holds.
+    Nobody owns that key by this: whoever does may change it a moment later, so what you write
+    because of it needs a `Require`. Choose fields that are small whatever the key holds.
 
     Attributes:
         place: The actor's key that says it, a hash, by its place in `Behaviour.keys`.
         field: The field there.
         prefix: What the name of the further key, a hash, begins with.
         names: The fields of it to read.
+
+    Raises:
+        InvalidInputError: There is no such place, field or name.
+
+    Example:
+        >>> Prefetch(0, "game", "gg:game:", ("holder",)).names
+        ('holder',)
     """
 
     place: int
     field: str
     prefix: str
     names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        given: Any = self  # From whoever doesn't check types.
+        named = given.names.__class__ is tuple and given.names != ()
+        texts: list[Any] = [given.field, given.prefix, *(self.names if named else (None,))]
+        if (
+            type(given.place) is not int
+            or given.place < 0
+            or not all(isinstance(text, str) for text in texts)
+        ):
+            raise InvalidInputError(
+                "a Prefetch has a place from 0, a field, a prefix and a tuple of one name or more, "
+                f"not {self!r:.200}"
+            )
 
 
 class Behaviour(ABC, Generic[StateT]):
@@ -261,7 +284,7 @@ class Behaviour(ABC, Generic[StateT]):
         Raises:
             CodecError: It can't be used: the actor is quarantined.
         """
-        text = stored[0]
+        (text,) = stored
         if text is None:
             return Restored(self.initial(actor_id))
         if not isinstance(text, bytes):

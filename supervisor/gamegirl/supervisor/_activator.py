@@ -250,7 +250,7 @@ class Activator:
 
 
 def _padded(claim: Claim, claimed: Claimed) -> Claimed:
-    """What was claimed, also by a store that reads nothing along."""
+    """What was claimed, also by a store that knows of no prefetch."""
     if claim.prefetch is None or len(claimed.stored) > len(claim.keys):
         return claimed
     return replace(claimed, stored=[*claimed.stored, None])

@@ -51,16 +51,17 @@ def restore(
 
     If more must be read, only `NeedsMore.then` goes on.
     """
-    stored, game = stored[:CHANNEL_KEYS], stored[CHANNEL_KEYS:]
+    stored, prefetched = stored[:CHANNEL_KEYS], stored[CHANNEL_KEYS:]
     state = trusted_state(channel_id, stored, rules)
     if state is not None:
         source = "hash" if stored[2] else "json"
-        holder = {b"holder": held_by(channel_id).encode(), b"schema": _SCHEMA}
+        held_here = {b"holder": held_by(channel_id).encode(), b"schema": _SCHEMA}
         key = game_key(state.game_id)
-        if holder in game and key == CHANNEL_GAME.prefix + state.game_id:
+        # Of an id that is escaped in its key another key was read.
+        if held_here in prefetched and key == CHANNEL_GAME.prefix + state.game_id:
             writes = () if state.window is None else _reopened(state, now, rules, ours=True)
             return Restored(state, source, Decision(writes=writes))
-        # What else there is to say takes the whole key, which may be a save.
+        # It is held elsewhere, or that isn't known: the whole key decides.
         reading = Reading(state, source, ours=True)
         return NeedsMore((key,), partial(_settled, reading, stored, now, rules))
     try:

@@ -240,10 +240,9 @@ def claimed(claim: Claim, answer: Any, loaded: Sequence[Stored]) -> Claimed | Ow
     """
     prefetch = claim.prefetch
     if len(answer) == (5 if prefetch is None else 6):
-        _, owner, previous, rev, commit_id, *further = answer
+        _, owner, previous, rev, commit_id, *prefetched = answer
         if prefetch is not None:
-            values: Sequence[Any] | None = further[0]
-            names = map(str.encode, prefetch.names)
+            names, values = map(str.encode, prefetch.names), prefetched[0]
             loaded = [*loaded, _typed.present(names, values) if values else None]
         return Claimed(
             owner.decode(),

@@ -29,7 +29,7 @@ from gamegirl.supervisor.stores._redis_calls import (
     transactions,
 )
 
-_NOTHING = (b"0", b"")
+_NO_PREFETCH = (b"0", b"")
 """What a claim says that reads nothing along."""
 
 _MULTI = packed((b"MULTI",))
@@ -193,23 +193,23 @@ class _Portion:
 
 
 @attrs.define(eq=False)
-class _Ways:
-    """How further keys are read along, as the script is told: each way once."""
+class _Prefetches:
+    """What is read along with a portion's claims, as the script is told: each once."""
 
-    _numbers: dict[Prefetch, bytes] = attrs.field(factory=dict["Prefetch", bytes])
+    _numbers: dict[Prefetch, bytes] = attrs.field(factory=dict[Prefetch, bytes])
     _arguments: list[bytes] = attrs.field(factory=list[bytes])
 
     def argument(self, prefetch: Prefetch, keys: Sequence[bytes]) -> tuple[bytes, bytes]:
-        """The number of the way, and the key that says which further one it is."""
+        """Its number, and the key that names the further one."""
+        key, field, prefix, names = _typed.prefetch_bytes(prefetch, keys)
         number = self._numbers.get(prefetch)
         if number is None:
-            field, prefix, names = _typed.way_of(prefetch)
             self._arguments += (field, prefix, b"%d" % len(names), *names)
             number = self._numbers[prefetch] = b"%d" % (len(self._numbers) + 1)
-        return number, keys[prefetch.place]
+        return number, key
 
     def arguments(self) -> list[bytes]:
-        """How many ways there are, and what each is."""
+        """How many there are, and what each is."""
         return [b"%d" % len(self._numbers), *self._arguments]
 
 
@@ -224,7 +224,7 @@ def _portion_of(
     portion = _Portion([], [], ((), 0))
     fences: list[bytes] = [_typed.EPOCH_KEY]
     arguments: list[bytes] = []
-    ways = _Ways()
+    prefetches = _Prefetches()
     reads: list[bytes] = []
     count = 0
     for index in indexes:
@@ -233,19 +233,21 @@ def _portion_of(
             fence = _typed.key_bytes(claim.actor.fence)
             own = (claim.nonce.encode(), claim.over.encode())
             keys = [key.encode("utf-8", "surrogateescape") for key in claim.keys]
-            further = _NOTHING if claim.prefetch is None else ways.argument(claim.prefetch, keys)
-        except (TypeError, ValueError, AttributeError, LookupError) as error:
+            prefetch = _NO_PREFETCH
+            if claim.prefetch is not None:
+                prefetch = prefetches.argument(claim.prefetch, keys)
+        except (TypeError, ValueError, AttributeError) as error:
             results[index] = _typed.unstorable(error)
             continue
         plan = habits.plan(claim.actor.kind, len(keys))
         fences.append(fence)
         arguments += own
-        arguments += further
+        arguments += prefetch
         reads.append(plan.commands(keys))
         count += len(keys)
         portion.indexes.append(index)
         portion.plans.append(plan)
-    arguments = [*claimer, *ways.arguments(), *arguments]
+    arguments = [*claimer, *prefetches.arguments(), *arguments]
     script = (b"EVALSHA", _scripts.CLAIM.sha, b"%d" % len(fences), *fences, *arguments)
     portion.request = _transaction(packed(script), reads), count + 3
     return portion

@@ -332,13 +332,13 @@ return answers
 )
 
 # KEYS: the epoch; then each claim's fence.
-# ARGV: process, instance, server, grace, lease; how many ways to read something along, and for each
-#   a field of a hash, the beginning of a name that ends with the field's value, how many fields are
-#   read of the hash of that name, and these; then for each claim a nonce, the token of an owner who
-#   is taken over from in any case ('': none), the number of its way (0: nothing is read along), and
-#   the hash that names the other one.
-# Answer: for each claim {'C', owner, previous or nil, revision, commit id} and, if something is
-#   read along, the values of the fields, or nil;
+# ARGV: process, instance, server, grace, lease; how many prefetches there are, and for each a field
+#   of a hash, the beginning of a name that ends with the field's value, how many fields are read of
+#   the hash of that name, and these; then for each claim a nonce, the token of an owner who is
+#   taken over from in any case ('': none), the number of its prefetch (0: none), and the hash that
+#   this begins at.
+# Answer: for each claim {'C', owner, previous or nil, revision, commit id} and, if it has a
+#   prefetch, the values of the fields, or nil;
 #   {'O', owner, milliseconds}, {'X'} the fence is none, {'R', revision} is no number,
 #   {'E'} the epoch is no number
 # What the actors' keys hold is read in the same transaction, by commands of their own: what goes
@@ -366,22 +366,22 @@ local function fresh(left)
   return string.format('%.0f', epoch)
 end
 
-local ways, a = {}, 7
+local prefetches, a = {}, 7
 for i = 1, tonumber(ARGV[6]) do
   local names = a + 3
   a = names + tonumber(ARGV[a + 2])
-  ways[i] = {ARGV[names - 3], ARGV[names - 2], unpack(ARGV, names, a - 1)}
+  prefetches[i] = {ARGV[names - 3], ARGV[names - 2], unpack(ARGV, names, a - 1)}
 end
 
 -- Fields of the hash whose name ends with what a field of another one says.
-local function read_along(way, key)
-  local name = redis.pcall('HGET', key, way[1])
+local function prefetched(prefetch, key)
+  local name = redis.pcall('HGET', key, prefetch[1])
   if type(name) ~= 'string' then return false end
-  local values = redis.pcall('HMGET', way[2] .. name, unpack(way, 3))
+  local values = redis.pcall('HMGET', prefetch[2] .. name, unpack(prefetch, 3))
   return not values.err and values
 end
 
-local function claim(k, nonce, over, way, hash)
+local function claim(k, nonce, over, prefetch, hash)
   local key = KEYS[k]
   local fence = read_fence(key)
   if not fence then return {'X'} end
@@ -404,13 +404,14 @@ local function claim(k, nonce, over, way, hash)
     rev, cid = rev or '0', cid or ''
     redis.call('HSET', key, 'owner', owner, 'rev', rev, 'cid', cid, 'since', rev)
   end
-  if not way then return {'C', owner, previous, rev, cid} end
-  return {'C', owner, previous, rev, cid, read_along(way, hash)}
+  if not prefetch then return {'C', owner, previous, rev, cid} end
+  return {'C', owner, previous, rev, cid, prefetched(prefetch, hash)}
 end
 
 local answers = {}
 for k = 2, #KEYS do
-  answers[k - 1] = claim(k, ARGV[a], ARGV[a + 1], ways[tonumber(ARGV[a + 2])], ARGV[a + 3])
+  local prefetch = prefetches[tonumber(ARGV[a + 2])]
+  answers[k - 1] = claim(k, ARGV[a], ARGV[a + 1], prefetch, ARGV[a + 3])
   a = a + 4
 end
 return answers

@@ -61,10 +61,6 @@ Step: TypeAlias = Callable[[], None]
 """One write, checked and encoded: nothing about it can fail any more but the medium."""
 
 
-Way: TypeAlias = tuple[bytes, bytes, tuple[bytes, ...]]
-"""Of a `Prefetch`: the field that names the further key, its prefix, the fields that are read."""
-
-
 class TypedKeys(Protocol):
     """Where the keys of a store are kept. A key whose time to live is over counts as absent."""
 
@@ -128,16 +124,18 @@ def value_bytes(value: Value) -> bytes:
     return bytes(value) if isinstance(value, bytes | bytearray) else value.encode()
 
 
-def way_of(prefetch: Prefetch) -> Way:
-    """How a further key is read along, as stores know it.
+def prefetch_bytes(
+    prefetch: Prefetch, keys: Sequence[bytes]
+) -> tuple[bytes, bytes, bytes, tuple[bytes, ...]]:
+    """The key that names the further one, its field, the prefix, and the fields to read.
 
     Raises:
-        TypeError, ValueError, AttributeError: It can't be asked for so.
+        ValueError: The actor has no such key, or it can't be written down.
     """
+    if prefetch.place >= len(keys):
+        raise ValueError(f"its Prefetch is about the key at {prefetch.place}, of {len(keys)} keys")
     names = tuple(name.encode() for name in prefetch.names)
-    if not names:
-        raise ValueError("a Prefetch names no field to read")
-    return prefetch.field.encode(), key_bytes(prefetch.prefix), names
+    return keys[prefetch.place], prefetch.field.encode(), key_bytes(prefetch.prefix), names
 
 
 def present(names: Iterable[bytes], values: Iterable[bytes | None]) -> dict[bytes, bytes] | None:
@@ -148,7 +146,7 @@ def present(names: Iterable[bytes], values: Iterable[bytes | None]) -> dict[byte
 
 def unstorable(error: Exception) -> Broken:
     """The outcome for a commit or claim whose own content can't be encoded."""
-    return Broken(f"it can't be stored as it is: {error}")
+    return Broken(f"it can't be put to a store as it is: {error}")
 
 
 def due_problem(due: float | None) -> str | None:
@@ -303,8 +301,8 @@ def make_claim(
         fence = key_bytes(claim.actor.fence)
         names = [key_bytes(key) for key in claim.keys]
         nonce = claim.nonce.encode().decode()
-        further = _further(claim.prefetch, names)
-    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        prefetch = None if claim.prefetch is None else prefetch_bytes(claim.prefetch, names)
+    except (TypeError, ValueError, AttributeError) as error:
         return unstorable(error)
     held = keys.type_of(fence)
     if held not in (None, HASH):
@@ -326,18 +324,15 @@ def make_claim(
     fields = zip((*FENCE_FIELDS, SINCE_FIELD), taken, strict=True)
     keys.patch_hash(fence, dict(fields), ())
     stored = [keys.load(name) for name in names]
-    if further is not None:
-        stored.append(_read_along(keys, *further))
+    if prefetch is not None:
+        stored.append(_prefetched(keys, *prefetch))
     return Claimed(owner, previous, revision, cid or "", stored)
 
 
-def _further(prefetch: Prefetch | None, keys: Sequence[bytes]) -> tuple[bytes, Way] | None:
-    return None if prefetch is None else (keys[prefetch.place], way_of(prefetch))
-
-
-def _read_along(keys: TypedKeys, key: bytes, way: Way) -> Stored:
+def _prefetched(
+    keys: TypedKeys, key: bytes, field: bytes, prefix: bytes, names: Sequence[bytes]
+) -> Stored:
     """Fields of the hash whose name ends with what a field of another one says."""
-    field, prefix, names = way
     if keys.type_of(key) != HASH:
         return None
     (name,) = keys.fields(key, (field,))
