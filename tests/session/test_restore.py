@@ -59,6 +59,7 @@ def test_keys_have_no_common_one() -> None:
         (GAME, {b"holder": b"channel:c", b"schema": b"1"}, False),
         (GAME, {b"holder": b"channel:d", b"schema": b"1"}, True),
         (GAME, {b"holder": b"channel:c", b"schema": b"2"}, True),
+        (GAME, {b"holder": b"channel:c", b"schema": b"1", b"\xff": b""}, True),
         (GAME, None, True),
         ("a%3Ab", {b"holder": b"channel:c", b"schema": b"1"}, True),  # That is the key of "a:b".
     ],

@@ -261,10 +261,8 @@ def prefetched(store: Store, stored: Sequence[Any]) -> Any:
     name = held.get(CHANNEL_GAME.field.encode())
     if name is None:
         return None
-    fields = store.get(CHANNEL_GAME.prefix + name.decode(errors="replace"))
-    game: Mapping[bytes, bytes] = cast("Any", fields) if isinstance(fields, dict) else {}
-    wanted = map(str.encode, CHANNEL_GAME.names)
-    return {one: game[one] for one in wanted if one in game} or None
+    game = store.get(CHANNEL_GAME.prefix + name.decode(errors="replace"))
+    return game if isinstance(game, dict) and len(game) <= CHANNEL_GAME.fields_max else None
 
 
 def whole(state: SessionState) -> dict[str, Any]:

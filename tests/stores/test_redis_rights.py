@@ -316,6 +316,9 @@ NEEDED_BY: dict[str, Act] = {
 }
 
 
+OPTIONAL = {"+info", "+hlen"}
+
+
 def settled(supervisor: Supervisor) -> bool:
     engine = supervisor._engine  # pyright: ignore[reportPrivateUsage]
     return supervisor.statistics().unsettled == 0 and not engine.commits.trouble
@@ -323,7 +326,7 @@ def settled(supervisor: Supervisor) -> bool:
 
 async def test_each_command_of_the_rule_is_needed(bot: Bot) -> None:
     """Without it an operation fails and says what is missing; with it again, all goes on."""
-    assert set(NEEDED_BY) | {"+info"} == set(COMMANDS)
+    assert set(NEEDED_BY) | OPTIONAL == set(COMMANDS)
     assert [right for right in rule() if right not in COMMANDS] == PATTERNS
     async with hosted(bot.url) as before:
         for channel in ("stored", "saved"):
@@ -360,13 +363,24 @@ async def test_each_command_of_the_rule_is_needed(bot: Bot) -> None:
                 await supervisor.session("saved").exit()
 
 
+async def test_a_channel_is_restored_without_the_rights_that_may_be_left_out(bot: Bot) -> None:
+    """What can't be read along is asked for."""
+    bot.give(*(right for right in rule() if right not in OPTIONAL))
+    async with hosted(bot.url) as supervisor:
+        session = supervisor.session("c")
+        await session.boot("Neon Catacombs")
+        await session.press("1", "Ana", "left")
+        await supervisor.release("c")
+        assert (await session.state()).pending_choices == {"1": "left"}
+
+
 async def test_a_store_opens_only_with_all_rights_and_names_those_it_lacks(bot: Bot) -> None:
     """Whoever may do only a part of it is told at once, not when a window stays open."""
     for missing in [*COMMANDS, *PATTERNS]:
         bot.give(*(right for right in rule() if right != missing))
         bot.admin.script_flush()
         store = RedisStore(bot.url)
-        if missing == "+info":
+        if missing in OPTIONAL:
             await store.open(Process("p"), 5.0)
         else:
             with pytest.raises(StoreUnavailableError, match="could not open") as caught:

@@ -189,43 +189,44 @@ class NeedsMore(msgspec.Struct, frozen=True):
 
 
 class Prefetch(msgspec.Struct, frozen=True, gc=False):
-    """Fields of a further key that `restore` nearly always wants, read along with the actor's own.
+    """A further key, a small hash, that `restore` nearly always wants: read along with the others.
 
-    The key's name is `prefix` and what a field of one of the actor's keys says. It is a guess that
-    saves asking: a `restore` that can't do without the key says `NeedsMore` where this gave None.
-    Nobody owns that key by this: whoever does may change it a moment later, so what you write
-    because of it needs a `Require`. Choose fields that are small whatever the key holds.
+    Its name is `prefix` and what a field of one of the actor's keys says. It is a guess that saves
+    asking: a `restore` that can't do without the key says `NeedsMore` where this gave None. Nobody
+    owns that key by this: whoever does may change it a moment later, so what you write because of
+    it needs a `Require`.
 
     Attributes:
         place: The actor's key that says it, a hash, by its place in `Behaviour.keys`.
         field: The field there.
         prefix: What the name of the further key, a hash, begins with.
-        names: The fields of it to read.
+        fields_max: With more fields than that it isn't read.
 
     Raises:
-        InvalidInputError: There is no such place, field or name.
+        InvalidInputError: There is no such place, field or number.
 
     Example:
-        >>> Prefetch(0, "game", "gg:game:", ("holder",)).names
-        ('holder',)
+        >>> Prefetch(0, "game", "gg:game:", fields_max=2).prefix
+        'gg:game:'
     """
 
     place: int
     field: str
     prefix: str
-    names: tuple[str, ...]
+    fields_max: int
 
     def __post_init__(self) -> None:
         given: Any = self  # From whoever doesn't check types.
-        named = given.names.__class__ is tuple and given.names != ()
-        texts: list[Any] = [given.field, given.prefix, *(self.names if named else (None,))]
         if (
             type(given.place) is not int
             or given.place < 0
-            or not all(isinstance(text, str) for text in texts)
+            or not isinstance(given.field, str)
+            or not isinstance(given.prefix, str)
+            or type(given.fields_max) is not int
+            or given.fields_max < 1
         ):
             raise InvalidInputError(
-                "a Prefetch has a place from 0, a field, a prefix and a tuple of one name or more, "
+                "a Prefetch has a place from 0, a field, a prefix and a number of fields from 1, "
                 f"not {self!r:.200}"
             )
 
@@ -256,7 +257,7 @@ class Behaviour(ABC, Generic[StateT]):
     kind: str
     codec: JsonCodec[StateT]
     prefetch: Prefetch | None = None
-    """What else a claim reads: `restore`, which is yours then, gets that or None after the keys."""
+    """What else a claim reads: `restore`, which is yours then, gets it or None after the keys."""
 
     @abstractmethod
     def handle(self, state: StateT, message: Any, now: float) -> Decision:

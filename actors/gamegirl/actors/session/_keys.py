@@ -61,8 +61,10 @@ def channel_keys(channel_id: str) -> Sequence[str]:
 
 _GAMES = "gg:game:"
 
-CHANNEL_GAME = Prefetch(CHANNEL_KEYS - 1, "game", _GAMES, ("holder", "schema"))
-"""Who holds the game that a channel's notes name; if its id is written in its key as it is."""
+CHANNEL_GAME = Prefetch(CHANNEL_KEYS - 1, "game", _GAMES, fields_max=2)
+"""The own key of the game that a channel's notes name, of a game that is held: a save has more.
+
+It is another one, or none, if the game's id is escaped in its key."""
 
 
 def game_key(game_id: str) -> str:

@@ -242,8 +242,7 @@ def claimed(claim: Claim, answer: Any, loaded: Sequence[Stored]) -> Claimed | Ow
     if len(answer) == (5 if prefetch is None else 6):
         _, owner, previous, rev, commit_id, *prefetched = answer
         if prefetch is not None:
-            names, values = map(str.encode, prefetch.names), prefetched[0]
-            loaded = [*loaded, _typed.present(names, values) if values else None]
+            loaded = [*loaded, _hash_of(prefetched[0]) if prefetched[0] else None]
         return Claimed(
             owner.decode(),
             None if previous is None else previous.decode("utf-8", "replace"),
@@ -271,12 +270,16 @@ def stored(answer: Any) -> Stored:
     if kind == b"none":
         return None
     if kind == b"hash":
-        flat: Sequence[bytes] = answer[1]
-        return dict(zip(flat[::2], flat[1::2], strict=True))
+        return _hash_of(answer[1])
     if kind in (b"string", b"list"):
         value: Stored = answer[1]
         return value
     return WrongType(kind.decode())
+
+
+def _hash_of(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    """A hash, from its names and values in turn."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def entry(key: str, answer: Any) -> Entry:

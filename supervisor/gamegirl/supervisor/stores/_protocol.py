@@ -79,7 +79,7 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
         nonce: A fresh random part of the owner token (no colon in it).
         over: The token of an owner that this process had followed before the store went back in
             time: it is taken over from, whether it lives or not. Empty: none.
-        prefetch: Fields of a further key to load, last.
+        prefetch: A further key to load, last.
     """
 
     actor: ActorKey
@@ -97,8 +97,8 @@ class Claimed(msgspec.Struct, frozen=True):
         previous: The token before (empty: nobody's), None if there was no fence at all.
         revision: The number of the last commit.
         commit_id: Its id.
-        stored: What the keys hold, in the order asked for; last, if `prefetch` was asked for, those
-            of its fields that there are (None: none).
+        stored: What the keys hold, in the order asked for; last, if there was a `prefetch`, what
+            that key holds (None: no hash, or one with too many fields).
     """
 
     owner: str

@@ -201,10 +201,10 @@ class _Prefetches:
 
     def argument(self, prefetch: Prefetch, keys: Sequence[bytes]) -> tuple[bytes, bytes]:
         """Its number, and the key that names the further one."""
-        key, field, prefix, names = _typed.prefetch_bytes(prefetch, keys)
+        key, field, prefix = _typed.prefetch_bytes(prefetch, keys)
         number = self._numbers.get(prefetch)
         if number is None:
-            self._arguments += (field, prefix, b"%d" % len(names), *names)
+            self._arguments += (field, prefix, b"%d" % prefetch.fields_max)
             number = self._numbers[prefetch] = b"%d" % (len(self._numbers) + 1)
         return number, key
 

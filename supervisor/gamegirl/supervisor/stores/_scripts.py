@@ -333,12 +333,12 @@ return answers
 
 # KEYS: the epoch; then each claim's fence.
 # ARGV: process, instance, server, grace, lease; how many prefetches there are, and for each a field
-#   of a hash, the beginning of a name that ends with the field's value, how many fields are read of
-#   the hash of that name, and these; then for each claim a nonce, the token of an owner who is
-#   taken over from in any case ('': none), the number of its prefetch (0: none), and the hash that
-#   this begins at.
+#   of a hash, the beginning of a name that ends with the field's value, and how many fields the
+#   hash of that name may have; then for each claim a nonce, the token of an owner who is taken over
+#   from in any case ('': none), the number of its prefetch (0: none), and the hash that this begins
+#   at.
 # Answer: for each claim {'C', owner, previous or nil, revision, commit id} and, if it has a
-#   prefetch, the values of the fields, or nil;
+#   prefetch, the fields of the hash of that name, or nil;
 #   {'O', owner, milliseconds}, {'X'} the fence is none, {'R', revision} is no number,
 #   {'E'} the epoch is no number
 # What the actors' keys hold is read in the same transaction, by commands of their own: what goes
@@ -368,17 +368,19 @@ end
 
 local prefetches, a = {}, 7
 for i = 1, tonumber(ARGV[6]) do
-  local names = a + 3
-  a = names + tonumber(ARGV[a + 2])
-  prefetches[i] = {ARGV[names - 3], ARGV[names - 2], unpack(ARGV, names, a - 1)}
+  prefetches[i] = {field = ARGV[a], prefix = ARGV[a + 1], most = tonumber(ARGV[a + 2])}
+  a = a + 3
 end
 
--- Fields of the hash whose name ends with what a field of another one says.
+-- What the hash holds whose name ends with what a field of another one says.
 local function prefetched(prefetch, key)
-  local name = redis.pcall('HGET', key, prefetch[1])
+  local name = redis.pcall('HGET', key, prefetch.field)
   if type(name) ~= 'string' then return false end
-  local values = redis.pcall('HMGET', prefetch[2] .. name, unpack(prefetch, 3))
-  return not values.err and values
+  name = prefetch.prefix .. name
+  local size = redis.pcall('HLEN', name)
+  if type(size) ~= 'number' or size > prefetch.most then return false end
+  local fields = redis.pcall('HGETALL', name)
+  return not fields.err and fields
 end
 
 local function claim(k, nonce, over, prefetch, hash)

@@ -11,7 +11,7 @@ The memory and the SQLite store only say how a key of each type is kept; `make_c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeAlias
 
@@ -124,24 +124,15 @@ def value_bytes(value: Value) -> bytes:
     return bytes(value) if isinstance(value, bytes | bytearray) else value.encode()
 
 
-def prefetch_bytes(
-    prefetch: Prefetch, keys: Sequence[bytes]
-) -> tuple[bytes, bytes, bytes, tuple[bytes, ...]]:
-    """The key that names the further one, its field, the prefix, and the fields to read.
+def prefetch_bytes(prefetch: Prefetch, keys: Sequence[bytes]) -> tuple[bytes, bytes, bytes]:
+    """The key that names the further one, its field, and the prefix.
 
     Raises:
         ValueError: The actor has no such key, or it can't be written down.
     """
     if prefetch.place >= len(keys):
         raise ValueError(f"its Prefetch is about the key at {prefetch.place}, of {len(keys)} keys")
-    names = tuple(name.encode() for name in prefetch.names)
-    return keys[prefetch.place], prefetch.field.encode(), key_bytes(prefetch.prefix), names
-
-
-def present(names: Iterable[bytes], values: Iterable[bytes | None]) -> dict[bytes, bytes] | None:
-    """The fields that there are; None: none."""
-    fields = zip(names, values, strict=True)
-    return {name: value for name, value in fields if value is not None} or None
+    return keys[prefetch.place], prefetch.field.encode(), key_bytes(prefetch.prefix)
 
 
 def unstorable(error: Exception) -> Broken:
@@ -301,7 +292,8 @@ def make_claim(
         fence = key_bytes(claim.actor.fence)
         names = [key_bytes(key) for key in claim.keys]
         nonce = claim.nonce.encode().decode()
-        prefetch = None if claim.prefetch is None else prefetch_bytes(claim.prefetch, names)
+        asked = claim.prefetch
+        prefetch = None if asked is None else (*prefetch_bytes(asked, names), asked.fields_max)
     except (TypeError, ValueError, AttributeError) as error:
         return unstorable(error)
     held = keys.type_of(fence)
@@ -330,15 +322,14 @@ def make_claim(
 
 
 def _prefetched(
-    keys: TypedKeys, key: bytes, field: bytes, prefix: bytes, names: Sequence[bytes]
+    keys: TypedKeys, key: bytes, field: bytes, prefix: bytes, fields_max: int
 ) -> Stored:
-    """Fields of the hash whose name ends with what a field of another one says."""
+    """What the hash holds whose name ends with what a field of another one says."""
     if keys.type_of(key) != HASH:
         return None
     (name,) = keys.fields(key, (field,))
-    if name is None or keys.type_of(prefix + name) != HASH:
-        return None
-    return present(names, keys.fields(prefix + name, names))
+    held = None if name is None else keys.load(prefix + name)
+    return held if isinstance(held, Mapping) and len(held) <= fields_max else None
 
 
 def _next_epoch(keys: TypedKeys) -> int | None:
