@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import msgspec
 
@@ -242,7 +242,7 @@ def claimed(claim: Claim, answer: Any, loaded: Sequence[Stored]) -> Claimed | Ow
     if len(answer) == (5 if prefetch is None else 6):
         _, owner, previous, rev, commit_id, *prefetched = answer
         if prefetch is not None:
-            loaded = [*loaded, _hash_of(prefetched[0]) if prefetched[0] else None]
+            loaded = [*loaded, fields_of(prefetched[0])]
         return Claimed(
             owner.decode(),
             None if previous is None else previous.decode("utf-8", "replace"),
@@ -270,16 +270,21 @@ def stored(answer: Any) -> Stored:
     if kind == b"none":
         return None
     if kind == b"hash":
-        return _hash_of(answer[1])
+        return fields_of(answer[1])
     if kind in (b"string", b"list"):
         value: Stored = answer[1]
         return value
     return WrongType(kind.decode())
 
 
-def _hash_of(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    """A hash, from its names and values in turn."""
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+def fields_of(answer: Any) -> dict[bytes, bytes] | None:
+    """A hash, from its names and values in turn; None: there is none."""
+    if not answer:
+        return None
+    if isinstance(answer, dict):  # As protocol 3 has it.
+        return cast("dict[bytes, bytes]", answer)
+    parts = iter(answer)
+    return dict(zip(parts, parts, strict=True))
 
 
 def entry(key: str, answer: Any) -> Entry:

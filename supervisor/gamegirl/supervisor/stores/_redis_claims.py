@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, cast
+from typing import Any
 
 import attrs
 from msgspec.structs import replace
@@ -69,20 +69,10 @@ class _Plan:
         held: list[Stored] = []
         for answer, kind in zip(answers, self.types, strict=True):
             if kind == _typed.HASH:
-                held.append(_fields_of(answer))
+                held.append(_encode.fields_of(answer))
             else:
                 held.append(None if answer == [] else answer)
         return held
-
-
-def _fields_of(answer: Any) -> dict[bytes, bytes] | None:
-    """A hash, from its names and values in turn; None: there is none."""
-    if not answer:
-        return None
-    if isinstance(answer, dict):  # As protocol 3 has it.
-        return cast("dict[bytes, bytes]", answer)
-    parts = iter(answer)
-    return dict(zip(parts, parts, strict=True))
 
 
 @attrs.define(eq=False)
@@ -157,7 +147,7 @@ def holding(keys: Sequence[str]) -> Steps[list[Stored]]:
         if has_errors(values):
             found += map(_encode.stored, (yield from reading([part])))
         else:
-            found += map(_fields_of, values)
+            found += map(_encode.fields_of, values)
     return found
 
 
