@@ -4,6 +4,11 @@ While one batch is in flight the next one gathers (group commit); nobody waits f
 as a whole portion of the store's has gathered it goes as well, up to a bound, so that the store
 works while the answers of the portion before are given. A channel has at most one unsettled commit
 at the store, which is sent again, unchanged, until it is settled.
+
+No more than a portion gathers: messages that would add to it (`Behaviour.paced`) wait in their
+mailboxes for their turn. They are answered no later for that, and what is decided is spelled, sent
+and settled while it is at hand: a thousand commits between two looks at one are more than a
+processor's own cache holds.
 """
 
 from __future__ import annotations
@@ -28,6 +33,9 @@ _REWRITING = Status.REWRITING  # Of an enum's class it takes 40 ns to get one.
 
 _IN_FLIGHT = 4
 """So many portions at most are at the store at a time."""
+
+_LOOKS = 4
+"""A process that looks later than this part of the commit timeout has stood still."""
 
 
 class Flusher:
@@ -55,9 +63,11 @@ class Flusher:
         self._watchdog = watchdog
         self._courtesy = courtesy
         self._flush_seconds = flush_seconds
+        self._watching = False  # Those that wait for their turn.
         self._portion = store.portion
         self._urgent: deque[Cell] = deque()
         self._patient: dict[Cell, float] = {}
+        self._ready: deque[Cell] = deque()  # Whose messages wait for their turn.
         self._idle: list[anyio.Event] = []
         self._busy = 0
         self._armed = False
@@ -90,8 +100,73 @@ class Flusher:
         backlog.listed = True
         urgent = self._urgent
         urgent.append(cell)
+        if len(urgent) >= self._portion:
+            self._look()
         if self._idle and len(urgent) >= self._portion * self._busy:
             self._wake()
+
+    def wait(self, cell: Cell) -> None:
+        """Have the engine `admit` the actor when there is room for more commits."""
+        self._ready.append(cell)
+        if not self._watching:
+            self._watch_in(self._engine.settings.commit_timeout_seconds)
+        if self._idle:
+            self._wake()
+
+    def _look(self) -> None:
+        """Note whether messages must wait: never for a store that is known not to answer."""
+        full = len(self._urgent) >= self._portion and not self._failures
+        self._engine.crowded = full or bool(self._ready)
+
+    def _admit(self) -> None:
+        """Have what waits for its turn handled, until a portion of commits has gathered.
+
+        Half a portion of it in any case: those who don't wait may always have more to commit.
+        """
+        ready, urgent, engine, portion = self._ready, self._urgent, self._engine, self._portion
+        least = engine.handled + (portion + 1) // 2
+        most = engine.handled + portion  # Some may commit nothing.
+        while ready and (
+            engine.handled < least
+            or (engine.handled < most and (len(urgent) < portion or self._failures))
+        ):
+            engine.admit(ready.popleft())
+
+    def _admit_all(self, _: None, __: float) -> None:
+        if self._ready:
+            self._admit()
+        self._look()
+        if self._ready and self._failures:
+            self._engine.timers.after(0.0, self._admit_all, None)
+
+    def _watch_in(self, seconds: float) -> None:
+        self._watching = True
+        self._engine.timers.after(seconds, self._expire, None)
+
+    def _expire(self, _: None, when: float) -> None:
+        """Refuse what has waited for its turn for as long as a commit may take.
+
+        Only the first message of each actor is looked after here; others are watched one by one.
+        """
+        ready, now = self._ready, self._clock.now()
+        timeout = self._engine.settings.commit_timeout_seconds
+        if now - when > timeout / _LOOKS:  # This process stood still meanwhile.
+            self._watch_in(timeout)
+            return
+        self._watching = False
+        while ready:
+            cell = ready[0]
+            backlog = cell.backlog
+            if backlog is not None and backlog.paced and backlog.queue:
+                first = backlog.queue[0]
+                left = first.stamp + timeout - now
+                if left > 0:
+                    self._watch_in(left)
+                    return
+                self._engine.settlement.expire(cell, first)
+            ready.popleft()
+            self._engine.admit(cell)
+        self._look()
 
     def hurry(self) -> None:
         """Commit at once what may wait for company."""
@@ -113,7 +188,7 @@ class Flusher:
 
     def _wake(self) -> None:
         """Have one more portion sent, if there is one to send and somebody to do it."""
-        gathered = len(self._urgent)
+        gathered = len(self._urgent) + len(self._ready)
         enough = gathered >= self._portion * self._busy and not self._failures
         if self._idle and gathered and (enough or not self._busy):
             self._busy += 1
@@ -133,21 +208,27 @@ class Flusher:
             await wanted.wait()
             await checkpoint()  # Whoever is about to run may still join the batch.
             # With another portion under way less than a whole one waits for company.
-            while self._busy == 1 or len(self._urgent) >= self._portion:
+            while self._busy == 1 or len(self._urgent) + len(self._ready) >= self._portion:
                 batch = self._take()
                 if not batch:
-                    break
+                    if not self._ready:
+                        break
+                    await checkpoint()
+                    continue
                 await self._send(batch)
                 self._watchdog.prune()
             self._busy -= 1
 
     def _take(self) -> list[Cell]:
+        if self._ready:
+            self._admit()
         urgent, patient = self._urgent, self._patient
         # None but these are looked at, of which all are needed now.
         batch = [urgent.popleft() for _ in range(min(len(urgent), self._portion))]
         if patient:
             for cell in batch:
                 patient.pop(cell, None)
+        self._look()
         return batch
 
     async def _send(self, batch: Sequence[Cell]) -> None:
@@ -250,6 +331,7 @@ class Flusher:
                 return False
             if self._failures == 0:
                 self._engine.hub.publish(StoreLost(trouble))
+                self._engine.timers.after(0.0, self._admit_all, None)
             self._failures = max(self._failures, failures + 1)  # Those side by side are one.
             return False
         except BaseException:

@@ -67,6 +67,10 @@ class Commits(Protocol):
         """The actor has something to commit."""
         ...
 
+    def wait(self, cell: Cell) -> None:
+        """Have the engine `admit` the actor when there is room for more commits."""
+        ...
+
 
 class Watch(Protocol):
     """Whoever notices that something takes too long."""

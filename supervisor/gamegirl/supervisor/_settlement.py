@@ -265,7 +265,7 @@ class Settlement:
             return False  # It waits for `Later`: that is no matter of the store's.
         if item.handled:
             item.answer(error=self.unavailable(cell, Fate.IN_DOUBT))
-        elif late or backlog.overdue:
+        elif late or backlog.overdue or backlog.paced:
             item.answer(error=self.unavailable(cell, Fate.NOT_EXECUTED))
         elif since is not None:
             # The claim came later than the message: the store gets its time, and no more.

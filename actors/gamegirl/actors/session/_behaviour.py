@@ -162,6 +162,10 @@ class SessionBehaviour(Behaviour[SessionState]):
         """The player who presses or joins."""
         return message.user_id if type(message) in _PLAYERS else None
 
+    def paced(self, message: Any) -> bool:
+        """What is sent in each turn of each game."""
+        return type(message) in _PACED
+
     def repeats(self, state: SessionState, message: Any) -> bool:
         """Whether it is a press that was answered before."""
         return (
@@ -207,6 +211,7 @@ def _active(changes: Changes, message: messages.ReadActive) -> bool:
 
 
 _PLAYERS = frozenset[Any]((messages.Press, messages.Join))
+_PACED = _PLAYERS | {messages.CloseWindow, messages.Record, messages.Narrate}
 
 _RULES: dict[Any, Callable[[Changes, Any], Any]] = {
     messages.Boot: games.boot,
