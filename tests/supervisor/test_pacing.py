@@ -10,10 +10,10 @@ from typing import Any
 import anyio
 import attrs
 import pytest
-from tests.supervisor.hosts import Adder
+from tests.supervisor.hosts import Adder, Total
 
 from gamegirl.actors import Fate, GameGirlError, MailboxFullError, SessionRef, StoreUnavailableError
-from gamegirl.supervisor import Clock, MemoryStore, Settings, Supervisor
+from gamegirl.supervisor import Clock, Durability, MemoryStore, Settings, Supervisor
 from gamegirl.testing import FaultyStore, eventually
 
 pytestmark = pytest.mark.anyio
@@ -201,6 +201,41 @@ async def test_those_who_wait_for_a_silent_store_are_told_that_nothing_happened(
         assert crowd.waiting() == waiting
 
 
+async def test_nothing_happens_of_all_that_has_waited_for_a_silent_store() -> None:
+    """Not even what another player of the same session has sent after it."""
+    async with crowding(commit_timeout_seconds=0.3) as crowd:
+        await crowd.crowd()
+        session = crowd.sessions[crowd.waiting()[-1]]
+        with pytest.raises(StoreUnavailableError) as refused:
+            await session.press("2", "Ben", "y")
+        assert refused.value.fate is Fate.NOT_EXECUTED
+        await eventually(lambda: len(crowd.answers) == _CROWD)
+        crowd.store.let_go()
+        assert not (await session.state()).pending_choices
+
+
+async def test_a_press_that_was_answered_before_is_answered_at_once() -> None:
+    """It changes nothing."""
+    async with crowding() as crowd:
+        before = await crowd.late.press("1", "Ana", "x", press_id="p")
+        await crowd.crowd()
+        with anyio.fail_after(5):
+            assert await crowd.late.press("1", "Ana", "x", press_id="p") == before
+
+
+async def test_presses_that_are_answered_from_memory_wait_for_nobody() -> None:
+    """With `Durability.TURN`, while closed windows crowd at the store."""
+    async with crowding(durability=Durability.TURN) as crowd:
+        for session in crowd.sessions:
+            await session.press("1", "Ana", "x")
+        crowd.store.hold()
+        for session in crowd.sessions:
+            crowd.tasks.start_soon(session.close_window)
+        await eventually(lambda: all(not crowd.decided(number) for number in range(_CROWD)))
+        with anyio.fail_after(5):
+            await crowd.late.press("1", "Ana", "x")
+
+
 async def test_nothing_waits_for_a_store_that_is_known_not_to_answer() -> None:
     """All is decided then, as it comes, and committed when the store is back."""
     async with crowding(commit_timeout_seconds=60.0) as crowd:
@@ -220,7 +255,7 @@ class _Hasty(Adder):
 class _Wrong(Adder):
     kind = "wrong"
 
-    def paced(self, message: Any) -> bool:
+    def paced(self, state: Total, message: Any) -> bool:
         raise KeyError("paced")
 
 
@@ -250,18 +285,18 @@ async def test_who_asks_what_can_t_say_whether_it_waits_is_told_and_nothing_happ
 async def test_those_who_don_t_wait_leave_room_for_those_who_do() -> None:
     """However much they always have to commit."""
     async with crowding(_Hasty(), commit_timeout_seconds=60.0) as crowd:
-        over = False
 
         async def ask_on(number: int) -> None:
             actor = crowd.supervisor.actor(_Hasty.kind, str(number))
-            while not over:
+            while True:
                 await actor.ask(1)
 
         await crowd.crowd()
-        for number in range(_CROWD):
-            crowd.tasks.start_soon(ask_on, number)
-        unsettled = 2 * _CROWD
-        await eventually(lambda: crowd.supervisor.statistics().unsettled == unsettled)
-        crowd.store.let_go()
-        await eventually(lambda: len(crowd.answers) == _CROWD)
-        over = True
+        async with anyio.create_task_group() as askers:
+            for number in range(_CROWD):
+                askers.start_soon(ask_on, number)
+            unsettled = 2 * _CROWD
+            await eventually(lambda: crowd.supervisor.statistics().unsettled == unsettled)
+            crowd.store.let_go()
+            await eventually(lambda: len(crowd.answers) == _CROWD)
+            askers.cancel_scope.cancel()

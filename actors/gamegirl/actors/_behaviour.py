@@ -322,7 +322,7 @@ class Behaviour(ABC, Generic[StateT]):
         """Whether the message is enqueued though the mailbox is full (it relieves the actor)."""
         return False
 
-    def paced(self, message: Any) -> bool:
+    def paced(self, state: StateT, message: Any) -> bool:
         """Whether the message waits for its turn while more commits gather than can be sent.
 
         Say so of messages that nearly always write, and are sent by many side by side: they are

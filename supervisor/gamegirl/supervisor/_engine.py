@@ -204,7 +204,18 @@ class Engine:
         return cell
 
     def _must_wait(self, cell: Cell, envelope: Envelope) -> bool:
-        return self.crowded and not envelope.internal and cell.behaviour.paced(envelope.message)
+        return (
+            self.crowded
+            and not envelope.internal
+            and cell.behaviour.paced(cell.state, envelope.message)
+        )
+
+    def crowd(self, crowded: bool) -> None:
+        """Have messages wait for their turn, or not any more.
+
+        Where presses are answered from memory none waits for the store.
+        """
+        self.crowded = crowded and self._gated
 
     def take_turn(self, cell: Cell, envelope: Envelope) -> None:
         """Have the first message in an actor's queue wait until there is room for more commits."""
@@ -216,7 +227,8 @@ class Engine:
             backlog.count(envelope)
             backlog.enqueue((envelope,))
             backlog.paced = True
-        self.commits.wait(cell)  # Who waits there is watched there.
+        self.watch.add(cell, envelope)
+        self.commits.wait(cell)
 
     def admit(self, cell: Cell) -> None:
         """It is the turn of an actor whose messages have waited for it."""

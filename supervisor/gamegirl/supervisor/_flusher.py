@@ -34,8 +34,8 @@ _REWRITING = Status.REWRITING  # Of an enum's class it takes 40 ns to get one.
 _IN_FLIGHT = 4
 """So many portions at most are at the store at a time."""
 
-_LOOKS = 4
-"""A process that looks later than this part of the commit timeout has stood still."""
+_SLICE = 64
+"""So many messages that waited are handled before others get a turn on the loop."""
 
 
 class Flusher:
@@ -63,7 +63,6 @@ class Flusher:
         self._watchdog = watchdog
         self._courtesy = courtesy
         self._flush_seconds = flush_seconds
-        self._watching = False  # Those that wait for their turn.
         self._portion = store.portion
         self._urgent: deque[Cell] = deque()
         self._patient: dict[Cell, float] = {}
@@ -102,71 +101,45 @@ class Flusher:
         urgent.append(cell)
         if len(urgent) >= self._portion:
             self._look()
-        if self._idle and len(urgent) >= self._portion * self._busy:
+        if self._idle and len(urgent) + len(self._ready) >= self._portion * self._busy:
             self._wake()
 
     def wait(self, cell: Cell) -> None:
         """Have the engine `admit` the actor when there is room for more commits."""
         self._ready.append(cell)
-        if not self._watching:
-            self._watch_in(self._engine.settings.commit_timeout_seconds)
         if self._idle:
             self._wake()
 
     def _look(self) -> None:
         """Note whether messages must wait: never for a store that is known not to answer."""
         full = len(self._urgent) >= self._portion and not self._failures
-        self._engine.crowded = full or bool(self._ready)
+        self._engine.crowd(full or bool(self._ready))
 
-    def _admit(self) -> None:
+    def _admit(self) -> bool:
         """Have what waits for its turn handled, until a portion of commits has gathered.
 
-        Half a portion of it in any case: those who don't wait may always have more to commit.
+        Some in any case: those who don't wait may always have more to commit.
+
+        Returns:
+            Whether there is room for more.
         """
         ready, urgent, engine, portion = self._ready, self._urgent, self._engine, self._portion
-        least = engine.handled + (portion + 1) // 2
-        most = engine.handled + portion  # Some may commit nothing.
+        if not ready:
+            return False
+        most = engine.handled + min(portion, _SLICE)  # Some may commit nothing.
+        least = most - min(portion, _SLICE) // 2
         while ready and (
             engine.handled < least
             or (engine.handled < most and (len(urgent) < portion or self._failures))
         ):
             engine.admit(ready.popleft())
+        return bool(ready) and len(urgent) < portion
 
     def _admit_all(self, _: None, __: float) -> None:
-        if self._ready:
-            self._admit()
+        self._admit()
         self._look()
         if self._ready and self._failures:
             self._engine.timers.after(0.0, self._admit_all, None)
-
-    def _watch_in(self, seconds: float) -> None:
-        self._watching = True
-        self._engine.timers.after(seconds, self._expire, None)
-
-    def _expire(self, _: None, when: float) -> None:
-        """Refuse what has waited for its turn for as long as a commit may take.
-
-        Only the first message of each actor is looked after here; others are watched one by one.
-        """
-        ready, now = self._ready, self._clock.now()
-        timeout = self._engine.settings.commit_timeout_seconds
-        if now - when > timeout / _LOOKS:  # This process stood still meanwhile.
-            self._watch_in(timeout)
-            return
-        self._watching = False
-        while ready:
-            cell = ready[0]
-            backlog = cell.backlog
-            if backlog is not None and backlog.paced and backlog.queue:
-                first = backlog.queue[0]
-                left = first.stamp + timeout - now
-                if left > 0:
-                    self._watch_in(left)
-                    return
-                self._engine.settlement.expire(cell, first)
-            ready.popleft()
-            self._engine.admit(cell)
-        self._look()
 
     def hurry(self) -> None:
         """Commit at once what may wait for company."""
@@ -209,19 +182,16 @@ class Flusher:
             await checkpoint()  # Whoever is about to run may still join the batch.
             # With another portion under way less than a whole one waits for company.
             while self._busy == 1 or len(self._urgent) + len(self._ready) >= self._portion:
+                while self._admit():
+                    await checkpoint()
                 batch = self._take()
                 if not batch:
-                    if not self._ready:
-                        break
-                    await checkpoint()
-                    continue
+                    break
                 await self._send(batch)
                 self._watchdog.prune()
             self._busy -= 1
 
     def _take(self) -> list[Cell]:
-        if self._ready:
-            self._admit()
         urgent, patient = self._urgent, self._patient
         # None but these are looked at, of which all are needed now.
         batch = [urgent.popleft() for _ in range(min(len(urgent), self._portion))]

@@ -76,11 +76,7 @@ class Watch(Protocol):
     """Whoever notices that something takes too long."""
 
     def add(self, cell: Cell, item: PendingCommit | Envelope) -> None:
-        """Call `Settlement.expire` unless the item, which is new, is settled in time."""
-        ...
-
-    def renew(self, cell: Cell, item: PendingCommit | Envelope) -> None:
-        """The same, with the time beginning anew, for one that may be watched already."""
+        """Call `Settlement.expire` unless the item is settled in time, which begins anew."""
         ...
 
     def remove(self, commit: PendingCommit) -> None:

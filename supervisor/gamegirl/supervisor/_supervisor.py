@@ -490,7 +490,7 @@ class Supervisor:
             self._yield_at -= 1
             envelope = Envelope(message, now, role.behaviour.sender(message))
             cell = engine.deliver(role, actor_id, envelope)
-        elif engine.crowded and cell.behaviour.paced(message):
+        elif engine.crowded and cell.behaviour.paced(cell.state, message):
             envelope = Envelope(message, now, cell.behaviour.sender(message))
             engine.take_turn(cell, envelope)
         else:
