@@ -164,10 +164,9 @@ class SessionBehaviour(Behaviour[SessionState]):
 
     def paced(self, state: SessionState, message: Any) -> bool:
         """What is sent in each turn of each game, unless it was answered before."""
-        kind: Any = type(message)
-        if kind is messages.Press:
+        if isinstance(message, messages.Press):
             return message.press_id is None or not self.repeats(state, message)
-        return kind in _PACED
+        return type(message) in _PACED
 
     def repeats(self, state: SessionState, message: Any) -> bool:
         """Whether it is a press that was answered before."""
