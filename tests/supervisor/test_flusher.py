@@ -117,7 +117,6 @@ async def flushing(
         hub=SimpleNamespace(publish=events.append),
         timers=SimpleNamespace(after=after),
         retry_delay=delay,
-        crowd=nothing,
     )
     watchdog: Any = SimpleNamespace(prune=nothing)
     courtesy: Any = SimpleNamespace(call=nullcontext)

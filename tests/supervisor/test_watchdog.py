@@ -32,7 +32,7 @@ async def test_what_is_watched_again_is_watched_after_the_others() -> None:
     watchdog.add(cell, inherited)
     watchdog.add(cell, other)
     time = 0.1
-    watchdog.add(cell, inherited)
+    watchdog.renew(cell, inherited)
 
     def other_expired() -> bool:
         nonlocal time

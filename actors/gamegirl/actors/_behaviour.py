@@ -322,14 +322,6 @@ class Behaviour(ABC, Generic[StateT]):
         """Whether the message is enqueued though the mailbox is full (it relieves the actor)."""
         return False
 
-    def paced(self, state: StateT, message: Any) -> bool:
-        """Whether the message waits for its turn while more commits gather than can be sent.
-
-        Say so of messages that nearly always write, and are sent by many side by side: they are
-        then handled as fast as the store takes what comes of them. All others never wait for that.
-        """
-        return False
-
     def repeats(self, state: StateT, message: Any) -> bool:
         """Whether the message only asks again for what was done before, and changes nothing."""
         return False

@@ -126,7 +126,6 @@ class Backlog(Mailbox, eq=False, gc=False):
         commit: The oldest one, which alone may be in flight; None: all are settled.
         later: Those after it, oldest first.
         listed: The actor is in the list of those that have something to commit now.
-        paced: Its messages wait for their turn (`Engine.crowded`).
         blocked: No message is handled before the last commit is settled.
         overdue: The store has taken too long over a commit: nothing new runs.
         swept: The due index led here.
@@ -137,7 +136,6 @@ class Backlog(Mailbox, eq=False, gc=False):
     commit: PendingCommit | None = None
     later: list[PendingCommit] | tuple[()] = ()
     listed: bool = False
-    paced: bool = False
     blocked: bool = False
     overdue: bool = False
     swept: bool = False

@@ -59,7 +59,6 @@ _FRAMES = 30
 itself without end) would hold everybody up for longer than all that a restart takes."""
 
 _WOKEN = Woken()
-_LIVE = Status.LIVE  # Of an enum's class it takes 40 ns to get one.
 
 _KIND = re.compile(r"[A-Za-z0-9_-]{1,50}")
 
@@ -80,8 +79,6 @@ class Engine:
         roles: The registered behaviours by kind.
         handled: So many messages were handled.
         closing: While draining: what those get who still wait.
-        crowded: More commits have gathered than can be sent now: messages that would add to them
-            wait for their turn.
         changes: Who waits for an actor's next committed change.
     """
 
@@ -121,7 +118,6 @@ class Engine:
         self.settlement = Settlement(self)
         self.closing: Callable[[Fate], Exception] | None = None
         self.handled = 0
-        self.crowded = False
         self._fire = self.fire  # Once for all timers, which are many.
         self._share = max(1, int(settings.mailbox_max * settings.mailbox_share))
         self._gated = settings.durability is Durability.COMMITTED
@@ -168,10 +164,7 @@ class Engine:
             cell = self.life.activate(role, actor_id)
         backlog = cell.backlog
         if backlog is None:
-            if self._must_wait(cell, envelope):
-                self.take_turn(cell, envelope)
-            else:
-                self.handle(cell, envelope)
+            self.handle(cell, envelope)
             return cell
         if cell.reason is not None:
             raise self.life.refusal(cell)
@@ -188,11 +181,6 @@ class Engine:
         if cell.status is Status.LIVE and not (
             backlog.blocked or backlog.queue or (backlog.overdue and not repeats)
         ):
-            newest = backlog.newest
-            gathers = newest is not None and newest.sent is None
-            if not (gathers or repeats) and self._must_wait(cell, envelope):
-                self.take_turn(cell, envelope)
-                return cell
             self.handle(cell, envelope)
             if repeats and not envelope.done:
                 self.watch.add(cell, envelope)
@@ -202,51 +190,6 @@ class Engine:
             if not envelope.internal:
                 self.watch.add(cell, envelope)
         return cell
-
-    def _must_wait(self, cell: Cell, envelope: Envelope) -> bool:
-        return (
-            self.crowded
-            and not envelope.internal
-            and cell.behaviour.paced(cell.state, envelope.message)
-        )
-
-    def crowd(self, crowded: bool) -> None:
-        """Have messages wait for their turn, or not any more.
-
-        Where presses are answered from memory none waits for the store.
-        """
-        self.crowded = crowded and self._gated
-
-    def take_turn(self, cell: Cell, envelope: Envelope) -> None:
-        """Have the first message in an actor's queue wait until there is room for more commits."""
-        backlog = cell.backlog
-        if backlog is None:
-            envelope.counted = True
-            cell.backlog = Backlog((envelope,), unsettled=1, paced=True)
-        else:
-            backlog.count(envelope)
-            backlog.enqueue((envelope,))
-            backlog.paced = True
-        self.watch.add(cell, envelope)
-        self.commits.wait(cell)
-
-    def admit(self, cell: Cell) -> None:
-        """It is the turn of an actor whose messages have waited for it."""
-        backlog = cell.backlog
-        if backlog is None:
-            return
-        backlog.paced = False
-        queue = backlog.queue
-        if (
-            len(queue) == 1
-            and cell.status is _LIVE
-            and not (backlog.blocked or backlog.overdue)
-            and not queue[0].done
-        ):  # As nearly always.
-            backlog.queue = ()
-            self.handle(cell, queue[0])
-        else:
-            self.proceed(cell)
 
     def send(self, cell: Cell, message: object) -> None:
         """Send a message from the runtime itself: it passes capacity, never order."""
@@ -269,8 +212,27 @@ class Engine:
         self, cell: Cell, message: object, now: float, decision: Decision, times: Times | None
     ) -> Envelope:
         """See to a decision of an idle actor, of which more comes than an answer."""
-        envelope = Envelope(message, now, cell.behaviour.sender(message))
-        self._apply(cell, envelope, decision, times)
+        sender = cell.behaviour.sender(message)
+        if (
+            not (self._gated and decision.writes)
+            or decision.requires
+            or decision.quarantined
+            or decision.reply.__class__ is Later
+        ):
+            envelope = Envelope(message, now, sender)
+            self._apply(cell, envelope, decision, times)
+            return envelope
+        # As nearly all that write: what `apply` puts together bit by bit, for whatever may be
+        # there, is made in one go. The message is of no use any more.
+        envelope = Envelope(
+            None, now, sender, False, True, True, False, False, decision.reply, decision.error
+        )
+        commit = PendingCommit(decision.writes, (), decision.effects, envelope, urgent=True)
+        backlog = cell.backlog = Backlog(unsettled=1, commit=commit)
+        self.watch.add(cell, commit)
+        self.commits.open(cell, backlog)
+        if times is not None:
+            self._rearm(cell, *times)
         return envelope
 
     def handle(self, cell: Cell, envelope: Envelope) -> None:
@@ -297,34 +259,8 @@ class Engine:
     def _apply(
         self, cell: Cell, envelope: Envelope, decision: Decision, times: Times | None
     ) -> None:
-        backlog = cell.backlog
         try:
-            if (
-                not (self._gated and decision.writes)
-                or (backlog is not None and (backlog.commit is not None or backlog.listed))
-                or decision.requires
-                or decision.quarantined
-                or decision.reply.__class__ is Later
-            ):
-                self.apply(cell, envelope, decision, times)
-                return
-            # As nearly all that write: what `apply` puts together bit by bit, for whatever may be
-            # there, is made in one go. The message is of no use any more.
-            envelope.message = None
-            envelope.handled = True
-            envelope.reply, envelope.error = decision.reply, decision.error
-            commit = PendingCommit(decision.writes, (), decision.effects, envelope, urgent=True)
-            if backlog is None:
-                envelope.counted = True
-                backlog = cell.backlog = Backlog(unsettled=1, commit=commit)
-            else:
-                backlog.commit = commit
-                if not envelope.counted:
-                    backlog.count(envelope)
-            self.watch.add(cell, commit)
-            self.commits.open(cell, backlog)
-            if times is not None:
-                self._rearm(cell, *times)
+            self.apply(cell, envelope, decision, times)
         except BaseException as error:
             # Ours, not the behaviour's: the supervisor is about to break, but no caller hangs.
             envelope.answer(error=error)

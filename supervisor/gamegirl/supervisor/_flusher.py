@@ -4,11 +4,6 @@ While one batch is in flight the next one gathers (group commit); nobody waits f
 as a whole portion of the store's has gathered it goes as well, up to a bound, so that the store
 works while the answers of the portion before are given. A channel has at most one unsettled commit
 at the store, which is sent again, unchanged, until it is settled.
-
-No more than a portion gathers: messages that would add to it (`Behaviour.paced`) wait in their
-mailboxes for their turn. They are answered no later for that, and what is decided is spelled, sent
-and settled while it is at hand: a thousand commits between two looks at one are more than a
-processor's own cache holds.
 """
 
 from __future__ import annotations
@@ -33,9 +28,6 @@ _REWRITING = Status.REWRITING  # Of an enum's class it takes 40 ns to get one.
 
 _IN_FLIGHT = 4
 """So many portions at most are at the store at a time."""
-
-_SLICE = 64
-"""So many messages that waited are handled before others get a turn on the loop."""
 
 
 class Flusher:
@@ -66,7 +58,6 @@ class Flusher:
         self._portion = store.portion
         self._urgent: deque[Cell] = deque()
         self._patient: dict[Cell, float] = {}
-        self._ready: deque[Cell] = deque()  # Whose messages wait for their turn.
         self._idle: list[anyio.Event] = []
         self._busy = 0
         self._armed = False
@@ -99,47 +90,8 @@ class Flusher:
         backlog.listed = True
         urgent = self._urgent
         urgent.append(cell)
-        if len(urgent) >= self._portion:
-            self._look()
-        if self._idle and len(urgent) + len(self._ready) >= self._portion * self._busy:
+        if self._idle and len(urgent) >= self._portion * self._busy:
             self._wake()
-
-    def wait(self, cell: Cell) -> None:
-        """Have the engine `admit` the actor when there is room for more commits."""
-        self._ready.append(cell)
-        if self._idle:
-            self._wake()
-
-    def _look(self) -> None:
-        """Note whether messages must wait: never for a store that is known not to answer."""
-        full = len(self._urgent) >= self._portion and not self._failures
-        self._engine.crowd(full or bool(self._ready))
-
-    def _admit(self) -> bool:
-        """Have what waits for its turn handled, until a portion of commits has gathered.
-
-        Some in any case: those who don't wait may always have more to commit.
-
-        Returns:
-            Whether there is room for more.
-        """
-        ready, urgent, engine, portion = self._ready, self._urgent, self._engine, self._portion
-        if not ready:
-            return False
-        most = engine.handled + min(portion, _SLICE)  # Some may commit nothing.
-        least = most - min(portion, _SLICE) // 2
-        while ready and (
-            engine.handled < least
-            or (engine.handled < most and (len(urgent) < portion or self._failures))
-        ):
-            engine.admit(ready.popleft())
-        return bool(ready) and len(urgent) < portion
-
-    def _admit_all(self, _: None, __: float) -> None:
-        self._admit()
-        self._look()
-        if self._ready and self._failures:
-            self._engine.timers.after(0.0, self._admit_all, None)
 
     def hurry(self) -> None:
         """Commit at once what may wait for company."""
@@ -161,7 +113,7 @@ class Flusher:
 
     def _wake(self) -> None:
         """Have one more portion sent, if there is one to send and somebody to do it."""
-        gathered = len(self._urgent) + len(self._ready)
+        gathered = len(self._urgent)
         enough = gathered >= self._portion * self._busy and not self._failures
         if self._idle and gathered and (enough or not self._busy):
             self._busy += 1
@@ -181,9 +133,7 @@ class Flusher:
             await wanted.wait()
             await checkpoint()  # Whoever is about to run may still join the batch.
             # With another portion under way less than a whole one waits for company.
-            while self._busy == 1 or len(self._urgent) + len(self._ready) >= self._portion:
-                while self._admit():
-                    await checkpoint()
+            while self._busy == 1 or len(self._urgent) >= self._portion:
                 batch = self._take()
                 if not batch:
                     break
@@ -198,7 +148,6 @@ class Flusher:
         if patient:
             for cell in batch:
                 patient.pop(cell, None)
-        self._look()
         return batch
 
     async def _send(self, batch: Sequence[Cell]) -> None:
@@ -301,7 +250,6 @@ class Flusher:
                 return False
             if self._failures == 0:
                 self._engine.hub.publish(StoreLost(trouble))
-                self._engine.timers.after(0.0, self._admit_all, None)
             self._failures = max(self._failures, failures + 1)  # Those side by side are one.
             return False
         except BaseException:

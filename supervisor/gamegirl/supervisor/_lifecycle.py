@@ -352,7 +352,7 @@ class Lifecycle:
         for envelope in left:
             inherited.count(envelope)
             inherited.enqueue((envelope,))
-            self._engine.watch.add(heir, envelope)
+            self._engine.watch.renew(heir, envelope)
 
     def adopt(self, actor: ActorKey, _: float) -> None:
         """Claim an actor that is due and may be nobody's, unless it is here."""

@@ -67,16 +67,16 @@ class Commits(Protocol):
         """The actor has something to commit."""
         ...
 
-    def wait(self, cell: Cell) -> None:
-        """Have the engine `admit` the actor when there is room for more commits."""
-        ...
-
 
 class Watch(Protocol):
     """Whoever notices that something takes too long."""
 
     def add(self, cell: Cell, item: PendingCommit | Envelope) -> None:
-        """Call `Settlement.expire` unless the item is settled in time, which begins anew."""
+        """Call `Settlement.expire` unless the item, which is new, is settled in time."""
+        ...
+
+    def renew(self, cell: Cell, item: PendingCommit | Envelope) -> None:
+        """The same, with the time beginning anew, for one that may be watched already."""
         ...
 
     def remove(self, commit: PendingCommit) -> None:

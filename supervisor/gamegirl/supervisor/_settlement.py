@@ -265,7 +265,7 @@ class Settlement:
             return False  # It waits for `Later`: that is no matter of the store's.
         if item.handled:
             item.answer(error=self.unavailable(cell, Fate.IN_DOUBT))
-        elif late or backlog.overdue or (backlog.paced and cell.status is _LIVE):
+        elif late or backlog.overdue:
             item.answer(error=self.unavailable(cell, Fate.NOT_EXECUTED))
         elif since is not None:
             # The claim came later than the message: the store gets its time, and no more.
@@ -277,7 +277,7 @@ class Settlement:
     def _expire_again(self, waiting: tuple[Cell, Envelope], _: float) -> None:
         cell, item = waiting
         if not item.done and self.expire(cell, item):
-            self._engine.watch.add(cell, item)
+            self._engine.watch.renew(cell, item)
 
     def _refuse_queue(self, cell: Cell) -> None:
         backlog = cell.busy()

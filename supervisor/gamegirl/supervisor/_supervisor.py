@@ -486,14 +486,7 @@ class Supervisor:
         except KeyError:
             self._yield_at -= 1  # Also what is refused brings the next yield closer.
             role, cell = engine.role(kind), None
-        if cell is None or cell.backlog is not None:
-            self._yield_at -= 1
-            envelope = Envelope(message, now, role.behaviour.sender(message))
-            cell = engine.deliver(role, actor_id, envelope)
-        elif engine.crowded and cell.behaviour.paced(cell.state, message):
-            envelope = Envelope(message, now, cell.behaviour.sender(message))
-            engine.take_turn(cell, envelope)
-        else:
+        if cell is not None and cell.backlog is None:
             # It is idle: what `Engine.handle` does, without a call in between (a tenth of an ask)
             # and, if nothing comes of it but an answer, without an envelope.
             engine.handled += 1
@@ -520,6 +513,10 @@ class Supervisor:
                 envelope = engine.decided(cell, message, now, decision, times)
                 # While this waits thousands of others may: nothing is kept for it.
                 del decision, reply, times
+        else:
+            self._yield_at -= 1
+            envelope = Envelope(message, now, role.behaviour.sender(message))
+            cell = engine.deliver(role, actor_id, envelope)
         if not envelope.done:
             del message
             signal = self._new_signal()

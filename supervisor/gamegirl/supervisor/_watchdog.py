@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import anyio
 
 from gamegirl.actors._mailbox import Envelope
@@ -16,9 +14,9 @@ _LOOKS = 4
 
 
 class Watchdog:
-    """Queues of deadlines for all that must be settled in time; no timer a caller.
+    """One queue of deadlines for all that must be settled in time; no timer a caller.
 
-    All deadlines are the same time away, so each queue is in order by itself. Time in which this
+    All deadlines are the same time away, so the queue is in order by itself. Time in which this
     process stood still (stopped, suspended, a blocked loop) doesn't count: the store may have
     answered long ago, and who was taken over meanwhile is to be told that.
     """
@@ -32,71 +30,70 @@ class Watchdog:
         self._stood_still = 0.0
         self._late = 0.0  # If it isn't looked before that, this process has stood still.
         self._patience = timeout_seconds  # A deadline is so far away as the clock has it.
-        self._commits: dict[PendingCommit, Cell] = {}
-        # Until they are over and at the front; one that is watched again is there twice.
-        self._messages: deque[tuple[float, Envelope, Cell]] = deque()
+        self._items: dict[PendingCommit | Envelope, Cell] = {}
+        self._messages = 0  # So many of these are messages.
         self._filled = anyio.Event()
 
     def add(self, cell: Cell, item: PendingCommit | Envelope) -> None:
-        """Tell the engine if the item isn't settled in time.
-
-        Of a message that is watched already the time begins anew.
-        """
-        now, commits, messages = self._clock.read(), self._commits, self._messages
-        if not (commits or messages):
+        """Tell the engine if the item, which is new, isn't settled in time."""
+        now, items = self._clock.read(), self._items
+        if not items:
             self._looked, self._late = now, now + 2 * self._look_seconds
             self._filled.set()
         elif now > self._late:
             self._look(now)
-        item.deadline = deadline = now + self._patience
-        if isinstance(item, PendingCommit):
-            commits[item] = cell
-        else:
-            messages.append((deadline, item, cell))
+        item.deadline = now + self._patience
+        if item.__class__ is Envelope and item not in items:
+            self._messages += 1
+        items[item] = cell
+
+    def renew(self, cell: Cell, item: PendingCommit | Envelope) -> None:
+        """The same, with the time beginning anew, for one that may be watched already."""
+        known = item in self._items
+        self.add(cell, item)
+        if known:
+            self._items[item] = self._items.pop(item)  # To the end, where the latest are.
 
     def remove(self, commit: PendingCommit) -> None:
         """It is settled."""
-        self._commits.pop(commit, None)
+        self._items.pop(commit, None)
 
     def prune(self) -> None:
         """Let go of messages that are over, as far as nothing is older that isn't."""
-        messages = self._messages
-        while messages:
-            deadline, message, _ = messages[0]
-            if not message.done and message.deadline == deadline:
+        if self._messages:  # The beginning of the dict, where all those were, takes long to pass.
+            self._prune()
+
+    def _prune(self) -> None:
+        items = self._items
+        while items:
+            item = next(iter(items))
+            if not (item.settled if isinstance(item, PendingCommit) else item.done):
                 return
-            messages.popleft()
+            self._take(item)
 
     async def run(self) -> None:
         """Watch until cancelled."""
+        items = self._items
         while True:
-            self.prune()
-            oldest = self._oldest()
-            if oldest is None:
+            self._prune()
+            if not items:
                 self._filled = anyio.Event()
                 await self._filled.wait()
                 continue
-            deadline, item, cell = oldest
+            item, cell = next(iter(items.items()))
             self._look(self._clock.read())
-            wait = deadline - (self._looked - self._stood_still)
+            wait = item.deadline - (self._looked - self._stood_still)
             if wait > 0:
                 await anyio.sleep(min(wait, self._look_seconds))
                 continue
-            if isinstance(item, PendingCommit):
-                del self._commits[item]
-            else:
-                self._messages.popleft()
+            self._take(item)
             if self._engine.settlement.expire(cell, item):
                 self.add(cell, item)
 
-    def _oldest(self) -> tuple[float, PendingCommit | Envelope, Cell] | None:
-        message = self._messages[0] if self._messages else None
-        # Only here: the beginning of a dict, where all those over had been, takes long to pass.
-        for commit, cell in self._commits.items():
-            if message is None or commit.deadline < message[0]:
-                return commit.deadline, commit, cell
-            break
-        return message
+    def _take(self, item: PendingCommit | Envelope) -> None:
+        del self._items[item]
+        if isinstance(item, Envelope):
+            self._messages -= 1
 
     def _look(self, now: float) -> None:
         """Note how long this process has been awake, while there was something to watch."""

@@ -162,12 +162,6 @@ class SessionBehaviour(Behaviour[SessionState]):
         """The player who presses or joins."""
         return message.user_id if type(message) in _PLAYERS else None
 
-    def paced(self, state: SessionState, message: Any) -> bool:
-        """What is sent in each turn of each game, unless it was answered before."""
-        if isinstance(message, messages.Press):
-            return message.press_id is None or not self.repeats(state, message)
-        return type(message) in _PACED
-
     def repeats(self, state: SessionState, message: Any) -> bool:
         """Whether it is a press that was answered before."""
         return (
@@ -213,7 +207,6 @@ def _active(changes: Changes, message: messages.ReadActive) -> bool:
 
 
 _PLAYERS = frozenset[Any]((messages.Press, messages.Join))
-_PACED = frozenset[Any]((messages.Join, messages.CloseWindow, messages.Record, messages.Narrate))
 
 _RULES: dict[Any, Callable[[Changes, Any], Any]] = {
     messages.Boot: games.boot,
