@@ -17,6 +17,7 @@ from tests.cli.command import Command, answer, until
 
 from gamegirl.chaos import SCENARIOS, Figures
 from gamegirl.chaos._figures import quantile
+from gamegirl.cli._chaos import interruptible
 
 
 def test_without_a_scenario_they_are_listed(gamegirl: Command) -> None:
@@ -67,6 +68,25 @@ def test_a_sigterm_takes_its_servers_and_workers_along() -> None:
     out, err = process.communicate(timeout=30)
     assert process.returncode != 0, (out, err)
     until(lambda: not any(map(_name, started)))
+
+
+def test_whatever_a_sigterm_breaks_it_is_an_interruption() -> None:
+    """Where Ctrl-C is ignored it comes between any two steps, also of the loop's own."""
+
+    def leave_half_way() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt as interruption:
+            raise RuntimeError("a cancel scope was left half-way") from interruption
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt), interruptible():
+            leave_half_way()
+        with pytest.raises(RuntimeError), interruptible():
+            raise RuntimeError("of its own")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _name(pid: str) -> str:

@@ -245,24 +245,40 @@ def plain(order: Order, results: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def _interrupt(*_: object) -> None:
-    """Take the way of Ctrl-C, by which the loop cancels what it runs; or the only one there is."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # As of what a shell runs beside it.
-        raise KeyboardInterrupt
-    signal.raise_signal(signal.SIGINT)
-
-
 @contextmanager
 def unharmed() -> Generator[None]:
-    """A bench that can't be set up is told as one sentence, with exit status 2.
-
-    A SIGTERM ends it like Ctrl-C: its servers and workers must not outlive it.
-    """
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    """A bench that can't be set up is told as one sentence, with exit status 2."""
     try:
         yield
     except BenchError as error:
         say(f"Error: {error}", "red")
         raise typer.Exit(2) from None
+
+
+@contextmanager
+def interruptible() -> Generator[None]:
+    """A SIGTERM ends it like Ctrl-C: its servers and workers must not outlive it.
+
+    Raises:
+        KeyboardInterrupt: One came, whatever that has broken.
+    """
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        """Take the way of Ctrl-C, by which the loop cancels what it runs; or the only other."""
+        nonlocal interrupted
+        interrupted = True
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # As of what a shell runs beside it.
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except Exception as error:
+        if interrupted:
+            # It came anywhere, also between two steps that belong together.
+            raise KeyboardInterrupt from error
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -116,7 +116,8 @@ def chaos(
             progress=progress,
         )
         try:
-            results = _chaos.play(order)
+            with _chaos.interruptible():
+                results = _chaos.play(order)
         except KeyboardInterrupt:
             if progress is not None:
                 say(f"Stopped; the same command goes on from {progress}.")
