@@ -79,10 +79,18 @@ def test_whatever_a_sigterm_breaks_it_is_an_interruption() -> None:
         except KeyboardInterrupt as interruption:
             raise RuntimeError("a cancel scope was left half-way") from interruption
 
+    def leave_in_a_task() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt as interruption:
+            raise BaseExceptionGroup("a task's", [interruption]) from None
+
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with pytest.raises(KeyboardInterrupt), interruptible():
             leave_half_way()
+        with pytest.raises(KeyboardInterrupt), interruptible():
+            leave_in_a_task()
         with pytest.raises(RuntimeError), interruptible():
             raise RuntimeError("of its own")
     finally:

@@ -275,7 +275,9 @@ def interruptible() -> Generator[None]:
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # Also a group of several tasks' errors, with it among them.
         if interrupted:
             # It came anywhere, also between two steps that belong together.
             raise KeyboardInterrupt from error
