@@ -21,6 +21,7 @@ from redis.retry import Retry
 
 from benchmarks._contest import TRIO, Measure, Sample, Site
 from benchmarks._presses import (
+    CALLERS,
     CHANNELS,
     CHOICE,
     PLAYERS,
@@ -126,10 +127,10 @@ async def sequential(site: Site) -> AsyncGenerator[Measure, None]:
 
 
 @asynccontextmanager
-async def sequential_turns(site: Site) -> AsyncGenerator[Measure, None]:
+async def sequential_turns(site: Site, callers: int = CALLERS) -> AsyncGenerator[Measure, None]:
     """Whole turns, with the number of connections that was best in a short trial."""
     games = [Game(channel) for channel in range(CHANNELS)]
-    rota = Rota()
+    rota = Rota(callers)
     async with _saver(site, max(_CONNECTIONS)) as save:
         await rota.spread(_play(games, save))
 

@@ -1,8 +1,8 @@
-"""Rounds of whole turns: 1,000 callers, 10,000 channels; four presses, a close, a record.
+"""Rounds of whole turns in 10,000 channels: four presses, a close, a record.
 
-*One after the other*: a caller does all steps, each once the one before it is stored. A round may
-end in the middle of turns, and the next one goes on from there. So that every round has as many of
-each step, the callers are spread over the turn before the first one.
+*One after the other*, by 1,000 callers or by a few: a caller does all steps, each once the one
+before it is stored. A round may end in the middle of turns, and the next one goes on from there. So
+that every round has as many of each step, the callers are spread over the turn before the first.
 
 *At tables*: each caller is a player. Four of them sit at a table and press side by side, as players
 do; the one whose press is stored last closes the window and records. That spares us commits, and
@@ -54,21 +54,27 @@ class Rota:
     """Where each caller goes on, and what it was told to be stored.
 
     Attributes:
+        callers: So many share the channels.
         steps: By caller, so many are done.
         open: By caller, the turn that it has closed and is to record.
         closed: By channel.
         recorded: By channel.
     """
 
-    steps: list[int] = attrs.field(factory=lambda: [0] * CALLERS)
-    open: list[Any] = attrs.field(factory=lambda: [None] * CALLERS)
-    closed: list[int] = attrs.field(factory=lambda: [0] * CHANNELS)
-    recorded: list[int] = attrs.field(factory=lambda: [0] * CHANNELS)
+    callers: int = CALLERS
+    steps: list[int] = attrs.field(init=False)
+    open: list[Any] = attrs.field(init=False)
+    closed: list[int] = attrs.field(init=False, factory=lambda: [0] * CHANNELS)
+    recorded: list[int] = attrs.field(init=False, factory=lambda: [0] * CHANNELS)
+
+    def __attrs_post_init__(self) -> None:
+        self.steps = [0] * self.callers
+        self.open = [None] * self.callers
 
     async def spread(self, play: Play) -> None:
         """Let the callers do none to all but one of the steps of their first turn."""
         async with anyio.create_task_group() as tasks:
-            for caller in range(CALLERS):
+            for caller in range(self.callers):
                 tasks.start_soon(self.go_on, play, caller, caller % _STEPS)
 
     async def go_on(
@@ -79,7 +85,7 @@ class Rota:
         deadline: float = inf,
         latencies: list[float] | None = None,
     ) -> None:
-        """Do the caller's next steps, in its own ten channels in turn.
+        """Do the caller's next steps, in its own channels in turn.
 
         Args:
             play: What the steps are.
@@ -90,14 +96,14 @@ class Rota:
         """
         # What a caller does by itself is measured with what it waits for: it is kept short.
         done, last = self.steps[caller], self.steps[caller] + most
-        channel = _channel(caller, done)
+        channel = self._channel(caller, done)
         press, note = play.press, ([] if latencies is None else latencies).append
         before = perf_counter()
         while done < last and before < deadline:
             step = done % _STEPS
             if step < PLAYERS:
                 if not step:
-                    channel = _channel(caller, done)
+                    channel = self._channel(caller, done)
                 await press(channel, step)
             elif step == PLAYERS:
                 self.open[caller] = await play.close(channel)
@@ -111,10 +117,9 @@ class Rota:
             before = now
         self.steps[caller] = done
 
-
-def _channel(caller: int, done: int) -> int:
-    """Where a caller that has done so many steps does the next one."""
-    return caller + CALLERS * (done // _STEPS % (CHANNELS // CALLERS))
+    def _channel(self, caller: int, done: int) -> int:
+        """Where a caller that has done so many steps does the next one."""
+        return caller + self.callers * (done // _STEPS % (CHANNELS // self.callers))
 
 
 def turning(rota: Rota, play: Play, seconds: float) -> Measure:
@@ -126,7 +131,7 @@ def turning(rota: Rota, play: Play, seconds: float) -> Measure:
         started = perf_counter()
         deadline = started + seconds
         async with anyio.create_task_group() as tasks:
-            for caller in range(CALLERS):
+            for caller in range(rota.callers):
                 tasks.start_soon(rota.go_on, play, caller, inf, deadline, latencies)
         return _sample(sum(rota.recorded) - recorded, perf_counter() - started, latencies)
 

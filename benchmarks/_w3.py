@@ -2,12 +2,17 @@
 
 1,000 callers play in 10,000 live channels of four players: each caller alone in ten of its own, or
 four of them at a table, in forty of its own. Every answer means that the step is stored.
+
+The sequential design has as many connections, and so as many steps under way, as are best for it.
+What has more callers than it needs has more in memory than a processor's own cache holds. So the
+turns are also played by 125 callers, in eighty channels each.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -25,7 +30,7 @@ from benchmarks._contest import (
     Variant,
     Workload,
 )
-from benchmarks._presses import CHANNEL_NAMES, PLAYERS, USERS, pressing_at
+from benchmarks._presses import CALLERS, CHANNEL_NAMES, PLAYERS, USERS, pressing_at
 from benchmarks._rules_floor import deciding
 from benchmarks._sequential import sequential_tables, sequential_turns
 from benchmarks._servers import script_calls
@@ -41,10 +46,13 @@ _PEER = "a lock and 26 sequential commands"
 """Four writes for each of the presses and the close, six for the record."""
 
 
+_FEW = 125
+
+
 @asynccontextmanager
-async def _gamegirl(site: Site) -> AsyncGenerator[Measure, None]:
+async def _gamegirl(site: Site, callers: int = CALLERS) -> AsyncGenerator[Measure, None]:
     async with _playing(site) as play:
-        rota = Rota()
+        rota = Rota(callers)
         await rota.spread(play)
         yield _checked(site, rota, turning(rota, play, site.round_seconds))
 
@@ -75,9 +83,9 @@ async def _playing(site: Site) -> AsyncGenerator[Play, None]:
 
 
 @asynccontextmanager
-async def _rules_floor(site: Site) -> AsyncGenerator[Measure, None]:
+async def _rules_floor(site: Site, callers: int = CALLERS) -> AsyncGenerator[Measure, None]:
     async with deciding(site.redis) as play:
-        rota = Rota()
+        rota = Rota(callers)
         await rota.spread(play)
         yield _checked(site, rota, turning(rota, play, site.round_seconds))
 
@@ -111,6 +119,23 @@ W3 = Workload(
     round_seconds=2.0,
     laps=2,
     details=("step_p50_ms", "step_p99_ms", "calls_per_turn", "connections"),
+)
+
+W3_FEW = Workload(
+    name="W3F",
+    promise="the same turns, of 125 callers instead of 1,000",
+    figure=W3.figure,
+    unit=W3.unit,
+    variants=_VARIANTS,
+    contestants=(
+        Contestant("gamegirl", _LOOPS, partial(_gamegirl, callers=_FEW)),
+        Contestant(_PEER, _LOOPS, partial(sequential_turns, callers=_FEW)),
+        Contestant(_RULES_FLOOR, (ASYNCIO,), partial(_rules_floor, callers=_FEW)),
+    ),
+    goals=(Goal(_PEER, 8.0), Goal(_RULES_FLOOR)),
+    round_seconds=1.0,
+    laps=2,
+    details=W3.details,
 )
 
 W3_TABLES = Workload(
