@@ -222,10 +222,12 @@ def test_all_faults_come_at_once_with_their_paths() -> None:
         ({"game_name": "\ud800"}, "game_name", "has a lone surrogate"),
         ({"extra": ["\ud800"]}, "extra[0]", "has a lone surrogate"),
         ({"extra": {"a": math.inf}}, "extra.a", "must be a finite number"),
-        ({"active": 1}, "active", "must be bool, not 1"),
-        ({"turn_number": True}, "turn_number", "must be int, not true"),
-        ({"turn_number": "5"}, "turn_number", "must be int, not '5'"),
-        ({"game_name": None}, "game_name", "must be str, not null"),
+        ({"active": 1}, "active", "must be true or false, not 1"),
+        ({"turn_number": 10**5000}, "turn_number", "is not usable"),
+        ({"stamp": 10**400}, "stamp", "must be a finite number"),
+        ({"turn_number": True}, "turn_number", "must be a whole number, not true"),
+        ({"turn_number": "5"}, "turn_number", "must be a whole number, not '5'"),
+        ({"game_name": None}, "game_name", "must be a text, not null"),
     ],
 )
 def test_what_could_not_be_read_back_is_not_written(

@@ -514,12 +514,27 @@ def test_plain_data_that_json_has_no_form_for_is_not_written() -> None:
 
 @pytest.mark.parametrize(
     "game",
-    [Game("x", True, best=5), Game("x", True, moves=5), Game("x", True, extra={1, 2}), "no game"],  # type: ignore[arg-type]
+    [
+        Game("x", True, best=5),  # type: ignore[arg-type]
+        Game("x", True, moves=5),  # type: ignore[arg-type]
+        Game("x", True, extra={1, 2}),
+        Game(5, True),  # type: ignore[arg-type]
+        Game("x", 1),  # type: ignore[arg-type]
+        Game("x", True, extra={1: "a"}),
+        "no game",
+    ],
 )
 def test_objects_that_are_not_what_their_class_says_are_not_written(game: Any) -> None:
-    """The error is ours."""
+    """The error is ours; else it would be written, and refused when it is read."""
     with pytest.raises(CodecError):
         GAMES.encode(game)
+
+
+def test_an_object_that_could_not_be_read_back_is_told_where() -> None:
+    """With all faults, as on reading."""
+    with pytest.raises(CodecError) as caught:
+        JsonCodec(Point).encode(Point("1", 10**400))  # type: ignore[arg-type]
+    assert caught.value.faults == (Fault("x", "must be a whole number, not '1'"),)
 
 
 def test_types_that_say_little_are_taken_as_any() -> None:

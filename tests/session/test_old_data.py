@@ -12,7 +12,14 @@ import pytest
 from tests.session import old_system as old
 from tests.session.world import GAME, OTHER, Held, Store, World, encoded, reasons, whole
 
-from gamegirl.actors import GameActiveError, NeedsMore, Restored, UnknownGameError, Woken
+from gamegirl.actors import (
+    ActivityTier,
+    GameActiveError,
+    NeedsMore,
+    Restored,
+    UnknownGameError,
+    Woken,
+)
 from gamegirl.actors.session import _messages as m
 from gamegirl.actors.session._keys import INDEX_KEY, game_key, hash_key, journal_key, json_key
 
@@ -720,3 +727,56 @@ def test_malformed_players(empty: World, player: dict[str, Any]) -> None:
     assert list(empty["c"].snapshot().players) == ["ana"]
     assert all("players.bad" in reason for reason in reasons(empty["c"].quarantined))
     assert b"bad" in empty["c"].quarantined[0].value
+
+
+@pytest.mark.parametrize("damaged", ["json", "hash"])
+@pytest.mark.parametrize("json_turn", [4, 5])
+def test_a_player_that_one_form_still_has(empty: World, damaged: str, json_turn: int) -> None:
+    """Is restored from that one, in its place, whichever form the game is read from."""
+    names = ("ana", "bo", "cy")
+    session = game(turn_number=4, players={name: old.player(name) for name in names})
+    session["players"]["bo"]["badge"] = "gold"
+    old.write(empty.store, session)
+    text = json.loads(empty.store.text("game:session:c"))
+    text["turn_number"] = json_turn
+    fields = empty.store.hash("sg:game_session:c")
+    players = json.loads(fields[b"players"])
+    (text["players"] if damaged == "json" else players)["bo"]["joined_turn"] = "x"
+    empty.store["game:session:c"] = json.dumps(text).encode()
+    fields[b"players"] = json.dumps(players).encode()
+    channel = empty["c"]
+    assert list(channel.snapshot().players) == list(names)
+    assert [b"bo" in one.value for one in channel.quarantined] == [True]
+    channel.ask(m.Save())
+    for written in (
+        json.loads(empty.store.text("game:session:c"))["players"],
+        json.loads(empty.store.hash("sg:game_session:c")[b"players"]),
+    ):
+        assert list(written) == list(names)
+        assert written["bo"]["joined_turn"] == 0
+        assert written["bo"]["badge"] == "gold"
+
+
+def test_damage_of_an_old_game_is_put_aside_by_whoever_loads_it(empty: World) -> None:
+    """Its forms may be gone before its own channel is restored."""
+    players = {"ana": old.player("ana"), "bad": {"user_id": 1}}
+    old.write(empty.store, game(active=False, players=players))
+    empty["d"].load(GAME)
+    assert {one.key for one in empty["d"].decision.quarantined} == {
+        "game:session:c",
+        "sg:game_session:c",
+    }
+
+
+def test_a_stamp_that_no_clock_can_have_meant(empty: World) -> None:
+    """The player is active when they act, and not for ever."""
+    ahead = old.player("ana") | {"last_active": 1.9e12}
+    old.write(empty.store, game(turn_number=9, players={"ana": ahead}))
+    channel = empty["c"]
+    channel.press("ana")
+    assert channel.snapshot().players["ana"].last_active == empty.now - 1
+    for _ in range(6):
+        channel.close()
+        channel.ask(m.CloseWindow(empty=True))
+    ((_, tier),) = channel.ask(m.ReadRoster(), empty.now + 10_000)
+    assert tier is ActivityTier.DORMANT

@@ -139,6 +139,12 @@ def test_format_choices_without_a_name() -> None:
     assert turn.format_choices() == "Unknown: run"
 
 
+def test_format_choices_with_a_name_of_two_lines() -> None:
+    """A stored name, which no limit binds, can't speak for another player either."""
+    turn = ClosedTurn("c", GAME, 1, {"x": "wait"}, {"x": "Ana\nEve: run"}, None, 0.0, 0.0)
+    assert turn.format_choices() == "Ana Eve: run: wait"
+
+
 @pytest.mark.parametrize("turn", [0, 7, 10**12])
 @pytest.mark.parametrize("game_id", [GAME, "a" * 24])
 def test_token(game_id: str, turn: int) -> None:

@@ -503,6 +503,17 @@ def test_shift_moves_an_open_window(channel: Channel) -> None:
     channel.compare()
 
 
+def test_shift_moves_no_window_before_the_epoch(channel: Channel) -> None:
+    """A clock may be set to its beginning: what is stored then can be read again."""
+    behaviour = channel.world.behaviour
+    channel.press("ana", now=100.0)
+    for write in behaviour.shifted(channel.state, -103.0):
+        channel.world.store.write(write)
+    assert channel.state.snapshot().window == Window(0.0, 7.0)
+    channel.world.now = 2.0
+    channel.compare()
+
+
 def test_sender_is_the_player(channel: Channel) -> None:
     """Presses and joins take their player's share of the mailbox, all else nobody's."""
     behaviour = channel.world.behaviour

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from enum import StrEnum
 from typing import Any
 
 import anyio
@@ -521,3 +522,37 @@ async def test_what_is_ejected_in_this_moment_can_be_loaded(stores: Stores) -> N
             await eventually(lambda: supervisor.statistics().unsettled == 2)
             store.let_go()
         assert (await session.state()).game_id == game_id
+
+
+class _Markup(str):
+    """As a template engine gives it: no encoder knows it."""
+
+
+class _Door(StrEnum):
+    LEFT = "Open the left door"
+
+
+async def test_texts_of_other_classes_are_taken_as_texts(stores: Stores) -> None:
+    """Whatever argument they are passed as: played with, stored and restored like others."""
+    async with hosted(stores()) as supervisor:
+        session = supervisor.session(_Markup("A"))
+        await session.boot(_Markup("G"), title_screen_url=_Markup("u"), game_id=_Markup("gg"))
+        await session.join(_Markup("1"), _Markup("Ana"))
+        pressed = await session.press(_Markup("2"), _Markup("Bo"), _Door.LEFT)
+        await session.press("1", "Ana", _Markup("x"), press_id=_Markup("p"), turn=pressed.token)
+        await session.set_crown(_Markup("1"))
+        turn = await session.close_window()
+        assert turn is not None
+        await session.record(turn, _Markup("n"))
+        await session.narrate(_Markup("m"))
+        await session.set_title_screen(_Markup("v"))
+        await session.exit()
+        await session.load(_Markup("gg"))
+        await session.save()
+        state = await session.state()
+        assert dict(turn.choices) == {"2": "Open the left door", "1": "x"}
+        assert list(state.players) == ["1", "2"]
+        await supervisor.release("A")
+        restored = await supervisor.session("A").state()
+        assert restored == state
+        assert {type(text) for text in (restored.game_id, restored.crown_holder)} == {str}

@@ -7,7 +7,7 @@ from gamegirl.codec._errors import CodecError, Fate, Fault, GameGirlError, Inval
 from gamegirl.codec._hash import HashCodec
 from gamegirl.codec._ids import ID_MAX, check_id, escape_id, unescape_id
 from gamegirl.codec._json import JsonCodec
-from gamegirl.codec._plain import decode_json, encode_json
+from gamegirl.codec._plain import decode_json, encode_json, plain_text
 from gamegirl.codec._schema import Migration, NewerSchemaError, Schema
 
 __all__ = [
@@ -26,5 +26,6 @@ __all__ = [
     "decode_json",
     "encode_json",
     "escape_id",
+    "plain_text",
     "unescape_id",
 ]

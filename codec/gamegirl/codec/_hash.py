@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Final, Generic, Literal, TypeVar
 
@@ -16,11 +15,9 @@ from gamegirl.codec._errors import CodecError, Fault
 from gamegirl.codec._hooks import bare, fields_of, is_class_with_fields, members_of
 from gamegirl.codec._json import JsonCodec
 from gamegirl.codec._plain import (
-    LONE_SURROGATE,
-    NOT_FINITE,
     decode_json,
     encode_json,
-    has_surrogate,
+    plain_text,
     show_value,
 )
 from gamegirl.codec._schema import FIELD, Schema
@@ -165,23 +162,14 @@ class _Form:
         return cls(scalar, len(others) < len(members))
 
     def write(self, value: Any) -> str:
+        """The text of a value that can be read back."""
         if value is None and self.optional:
             return ""
         if self.scalar is None:
             return encode_json(value).decode("utf-8")
-        if self.scalar is bool and type(value) is bool:
+        if self.scalar is bool:
             return "1" if value else "0"
-        if self.scalar is int and type(value) is int:
-            return str(value)
-        if self.scalar is float and (type(value) is float or type(value) is int):
-            if not math.isfinite(value):
-                raise _UnfitError(NOT_FINITE)
-            return repr(value)
-        if self.scalar is str and isinstance(value, str):
-            if has_surrogate(value):
-                raise _UnfitError(LONE_SURROGATE)
-            return str(value)
-        raise _UnfitError(f"must be {self.scalar.__name__}, not {show_value(value)}")
+        return plain_text(value) if self.scalar is str else _convert(repr, value)
 
     def read(self, text: str) -> Any:
         if not text and self.optional:
@@ -203,9 +191,9 @@ class _Form:
         return text
 
 
-def _convert(make: type[Any], text: str) -> Any:
+def _convert(make: Callable[[Any], Any], value: Any) -> Any:
     try:
-        return make(text)
+        return make(value)
     except ValueError as error:  # a whole number with more digits than Python converts
         raise _UnfitError(f"is not usable: {error}") from error
 

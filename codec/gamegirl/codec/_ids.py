@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
 from gamegirl.codec._errors import InvalidIdError
+from gamegirl.codec._plain import plain_text
 
 ID_MAX: Final = 200
 """How many characters an id may have."""
@@ -18,6 +19,8 @@ _FORBIDDEN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 def check_id(value: object, what: str = "id") -> str:
     r"""Return the value if it may be an id: 1 to 200 characters, no controls, no surrogates.
+
+    Of a subclass of `str` (an enum's member, a template's markup) it is the text that returns.
 
     Args:
         value: What somebody gave as an id.
@@ -33,8 +36,10 @@ def check_id(value: object, what: str = "id") -> str:
         Traceback (most recent call last):
         gamegirl.codec._errors.InvalidIdError: channel id has the control character U+000A at ...
     """
-    if not isinstance(value, str):
-        raise InvalidIdError(f"{what} must be a str, not {type(value).__name__}: pass str(...)")
+    if type(value) is not str:
+        if not isinstance(value, str):
+            raise InvalidIdError(f"{what} must be a str, not {type(value).__name__}: pass str(...)")
+        value = plain_text(value)
     if value.isascii() and value.encode().isalnum() and len(value) <= ID_MAX:
         return value  # As most ids are; of bytes this is seen without the tables of Unicode.
     if not value:

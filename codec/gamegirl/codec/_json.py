@@ -75,14 +75,20 @@ class JsonCodec(Generic[T]):
         return self.structure(decode_json(data, lenient=True))
 
     def unstructure(self, obj: T) -> Any:
-        """Turn an object into plain data: what `encode` writes, before it is bytes."""
+        """Turn an object into plain data: what `encode` writes, before it is bytes.
+
+        Raises:
+            CodecError: It could not be turned back.
+        """
         try:
             plain = self._unstructure(obj)
-            return plain if self._schema is None else self._schema.stamp(plain)
         except RecursionError as error:
             raise CodecError(self._name, (Fault("", TOO_DEEP),)) from error
         except (AttributeError, TypeError, ValueError) as error:
             raise CodecError(self._name, (Fault("", f"is not encodable: {error}"),)) from error
+        # What can't be read again must not be stored: it would be found out when it is needed.
+        self._structured(plain, "")
+        return plain if self._schema is None else self._schema.stamp(plain)
 
     def structure(self, plain: Any, path: str = "") -> T:
         """Turn plain data into an object: what `decode` does, once the bytes are read.
@@ -96,6 +102,9 @@ class JsonCodec(Generic[T]):
         """
         if self._schema is not None:
             plain = self._schema.upgrade(plain, self._name)
+        return self._structured(plain, path)
+
+    def _structured(self, plain: Any, path: str) -> T:
         # Whatever the quick functions stumbled over: the thorough ones say it better.
         with suppress(Exception):
             return self._structure(plain, self._cls)  # type: ignore[no-any-return]

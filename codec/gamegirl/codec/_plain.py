@@ -27,6 +27,17 @@ _SIMPLE_NAME: Final = re.compile(r"[^\s.\[\]\"\x00-\x1f\x7f-\x9f\ud800-\udfff]{1
 _SHOWN_MAX: Final = 40
 
 
+def plain_text(text: str) -> str:
+    """The text as a `str`, if it is of a subclass, which encoders refuse: an enum's, a template's.
+
+    Example:
+        >>> from enum import StrEnum
+        >>> plain_text(StrEnum("Door", {"LEFT": "left"}).LEFT)
+        'left'
+    """
+    return text if type(text) is str else str.__str__(text)
+
+
 def has_surrogate(text: str) -> bool:
     """Whether there is a code point in the text that UTF-8 can't express."""
     return not text.isascii() and _SURROGATE.search(text) is not None

@@ -345,7 +345,7 @@ class Supervisor:
         if get_ident() != self._open:
             self._check_thread()
         if type(channel_id) is not str or channel_id not in self._sessions:
-            check_id(channel_id, "channel_id")  # A live one's was looked at before.
+            channel_id = check_id(channel_id, "channel_id")  # A live one's was looked at before.
         return SessionRef(channel_id, self, self._make_id, self.settings)
 
     def actor(self, kind: str, actor_id: str) -> ActorRef:
@@ -362,7 +362,7 @@ class Supervisor:
     def get(self, channel_id: str) -> SessionRef | None:
         """The channel's session if it is live in this process, else None; without I/O."""
         ref = self.session(channel_id)
-        cell = self._engine.find(self._behaviour.kind, channel_id)
+        cell = self._engine.find(self._behaviour.kind, ref.channel_id)
         return ref if cell is not None and cell.status is Status.LIVE else None
 
     async def restore(self, channel_id: str) -> SessionRef | None:
@@ -379,8 +379,7 @@ class Supervisor:
             StoreUnavailableError: The store is late; it is released when the store is back.
         """
         self._check_open()
-        check_id(channel_id, "channel_id")
-        cell = self._engine.find(kind, channel_id)
+        cell = self._engine.find(kind, check_id(channel_id, "channel_id"))
         if cell is None:
             return
         with anyio.move_on_after(self.settings.commit_timeout_seconds):

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from gamegirl.actors._errors import InvalidInputError
-from gamegirl.codec import InvalidIdError, check_id
+from gamegirl.codec import InvalidIdError, check_id, plain_text
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _GAME_ID = re.compile(r"[A-Za-z0-9_-]{1,24}")
@@ -28,7 +28,7 @@ def new_game_id(value: Any, channel_id: str) -> str:
             f"game id {_shown(value)} for channel {channel_id!r}: expected 1 to 24 of the "
             "characters A-Z a-z 0-9 _ -, or None for a new one"
         )
-    return value
+    return plain_text(value)
 
 
 def name_of(value: Any, what: str, most: int, channel_id: str) -> str:
@@ -73,7 +73,7 @@ def text_of(value: Any, what: str, most: int | None, channel_id: str) -> str:
                 f"{what} has half a surrogate pair in it (channel {channel_id!r}): it can't be "
                 "stored"
             ) from None
-    return value
+    return plain_text(value)
 
 
 def count_of(value: Any, what: str, channel_id: str) -> int:
@@ -86,7 +86,7 @@ def count_of(value: Any, what: str, channel_id: str) -> int:
         raise InvalidInputError(
             f"{what} is a whole number from 0, not {_shown(value)} (channel {channel_id!r})"
         )
-    return value
+    return int(value)
 
 
 def flag_of(value: Any, what: str, channel_id: str) -> bool:

@@ -24,7 +24,7 @@ from gamegirl.actors.session._restore import restore
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._saves import everything
 from gamegirl.actors.session._state import OpenWindow, SessionState
-from gamegirl.codec import CodecError, GameGirlError
+from gamegirl.codec import CodecError, GameGirlError, plain_text
 
 OnTurn: TypeAlias = Callable[[ClosedTurn, Session], Awaitable[str | None]]
 """What narrates a closed turn: its text, or None if the host records the turn itself."""
@@ -175,7 +175,10 @@ class SessionBehaviour(Behaviour[SessionState]):
         if state.window is None:
             return ()
         window = state.window
-        state.window = OpenWindow(window.opened_at + seconds, window.deadline + seconds)
+        # Not before the epoch, where no stored moment lies: a clock may be set to its beginning.
+        state.window = OpenWindow(
+            max(window.opened_at + seconds, 0.0), max(window.deadline + seconds, 0.0)
+        )
         field, value = window_field(state, state.window)
         return (PatchHash(journal_key(state.channel_id), {field: value}),)
 
@@ -195,7 +198,8 @@ class SessionBehaviour(Behaviour[SessionState]):
         if narrative is not None and printable(narrative) != narrative:
             reason = "on_turn returned a text with half a surrogate pair in it: it can't be stored"
             return messages.TurnFailed(turn.token, turn.attempt, reason)
-        return messages.TurnNarrated(turn.token, turn.attempt, narrative)
+        text = None if narrative is None else plain_text(narrative)
+        return messages.TurnNarrated(turn.token, turn.attempt, text)
 
 
 def _snapshot(changes: Changes, message: messages.ReadState) -> Session:

@@ -82,6 +82,10 @@ class FrozenMapping(msgspec.Struct, Generic[T], eq=False, gc=False):
 cast(ABCMeta, Mapping).register(FrozenMapping)
 
 
+def _one_line(text: str) -> str:
+    return " ".join(text.splitlines())
+
+
 def _frozen(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
     made: object = mapping if isinstance(mapping, FrozenMapping) else FrozenMapping(mapping)
     return cast("Mapping[str, Any]", made)
@@ -222,7 +226,7 @@ class ClosedTurn:
         """One line `name: choice` a player, the crown holder's marked; empty without choices."""
         return "\n".join(
             f"{'👑 ' if user_id == self.crown_holder else ''}"
-            f"{self.names.get(user_id, UNKNOWN)}: {' '.join(choice.splitlines())}"
+            f"{_one_line(self.names.get(user_id, UNKNOWN))}: {_one_line(choice)}"
             for user_id, choice in self.choices.items()
         )
 

@@ -75,6 +75,7 @@ class Form:
         pending: Only the hash has it.
         undated: Whether a player had no `last_active`.
         malformed: Players that could not be read.
+        listed: Who is on its roster, if not all of them could be read; else empty.
     """
 
     game_id: str | None = None
@@ -89,6 +90,16 @@ class Form:
     extras: dict[str, Any] = attrs.field(factory=dict[str, Any])
     undated: bool = False
     malformed: list[Quarantined] = attrs.field(factory=list[Quarantined])
+    listed: tuple[str, ...] = ()
+
+    def complete(self, other: Form) -> None:
+        """Take from the same game's other form the players that could not be read in this one."""
+        found, others = self.players or {}, other.players or {}
+        self.players = {
+            user_id: found[user_id] if user_id in found else others[user_id]
+            for user_id in self.listed
+            if user_id in found or user_id in others
+        }
 
     def digest(self) -> str:
         """The digest of what it says."""
@@ -249,6 +260,8 @@ def _read_players(form: Form, plain: Any, key: str, now: float) -> None:
         if "last_active" not in fields:
             form.undated = True
     form.players = players
+    if len(players) < len(plain):
+        form.listed = tuple(name for name in plain if isinstance(name, str))
 
 
 def _keepable(form: Form, key: str, path: str, value: Any) -> bool:

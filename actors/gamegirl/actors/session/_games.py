@@ -309,6 +309,7 @@ def _find_old(changes: Changes, message: Load) -> SessionState:
         raise _overwritten(old, game_id, message.channel_id)
     if found.ours and old.active:
         raise GameActiveError(f"game {game_id} is active in channel {channel_id!r}")
+    changes.quarantined = (*changes.quarantined, *found.quarantined)
     old.channel_id = state.channel_id
     return old
 

@@ -286,6 +286,8 @@ def _state_of(
     assert found.chosen is not None
     if json and hash_ and found.hash:
         other = hash_ if found.chosen is json else json
+        if found.chosen.listed:
+            found.chosen.complete(other)
         for user_id, extras in other.player_extras.items():
             found.chosen.player_extras[user_id] = extras | found.chosen.player_extras.get(
                 user_id, {}

@@ -18,6 +18,8 @@ from gamegirl.actors.session._data import (
 )
 
 _TALLY_BYTES: Final = 12
+_AHEAD_SECONDS: Final = 86_400.0
+"""A stamp that is further ahead of the clock than a day is no stamp."""
 
 Answers = dict[str, dict[str, Pressed]]
 """User id to press id to the answer that was given."""
@@ -64,7 +66,9 @@ class Seat(msgspec.Struct, gc=False):
 
     def refresh(self, turn_number: int, now: float) -> None:
         """Note that the player was just active."""
-        if now > self.last_active:
+        # Of stamps the later one counts, but for one that no clock can have meant: an old stamp in
+        # milliseconds would have its player active for ever.
+        if now > self.last_active or self.last_active > now + _AHEAD_SECONDS:
             self.last_active = now
         if self.last_active_turn != turn_number:
             self.last_active_turn = turn_number
