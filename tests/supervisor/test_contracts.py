@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 import pytest
@@ -10,11 +11,17 @@ from tests.supervisor.hosts import Adder, hosted
 
 from gamegirl.actors import (
     ActorCrashedError,
+    Cancel,
+    Decision,
+    Emit,
     InvalidInputError,
+    Perform,
     PutText,
+    Require,
     SessionFailedError,
     SessionQuarantinedError,
 )
+from gamegirl.codec import GameGirlError
 from gamegirl.supervisor import MemoryStore, Supervisor
 from gamegirl.testing import FaultyStore, eventually
 
@@ -55,6 +62,62 @@ async def test_a_handler_that_returns_no_decision_is_a_crash() -> None:
             with pytest.raises(ActorCrashedError, match="expected a Decision"):
                 await actor.ask("nothing")
         assert await actor.ask(1) == 1
+
+
+class Careless(Adder):
+    """Decides as it is told, whatever comes of it."""
+
+    kind = "careless"
+
+    def handle(self, state: Any, message: Any, now: float) -> Decision:
+        if not isinstance(message, Decision):
+            decided: Decision = super().handle(state, message, now)
+            return decided
+        state.total += 100  # As an acknowledged state would have it.
+        return message
+
+
+_WRITES = (PutText("gg:actor:careless:other", "{}"),)
+_REFUSAL = GameGirlError("no")
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        Decision(writes=_WRITES[0]),  # type: ignore[arg-type]
+        Decision(writes=5),  # type: ignore[arg-type]
+        Decision(effects=Emit("x")),  # type: ignore[arg-type]
+        Decision(writes=_WRITES, effects=Emit("x")),  # type: ignore[arg-type]
+        Decision(effects=("x",)),  # type: ignore[arg-type]
+        Decision(effects=(Perform("k", 1, "5"),)),  # type: ignore[arg-type]
+        Decision(effects=(Perform("k", 1, -1.0),)),
+        Decision(effects=[Perform("k", 1, float("nan"))]),
+        Decision(effects=(Perform([], 1),)),  # type: ignore[arg-type]
+        Decision(effects=(Cancel([]),)),  # type: ignore[arg-type]
+        Decision(writes=_WRITES, requires=Require("h", "f", None, _REFUSAL)),  # type: ignore[arg-type]
+        Decision(writes=_WRITES, requires=("x",)),  # type: ignore[arg-type]
+        Decision(writes=_WRITES, requires=(Require("h", "f", "v", "no"),)),  # type: ignore[arg-type]
+        Decision(quarantined=("x",)),  # type: ignore[arg-type]
+        Decision(error="no"),  # type: ignore[arg-type]
+        Decision(writes=_WRITES, error="no"),  # type: ignore[arg-type]
+    ],
+    ids=lambda decision: f"{decision!r:.60}",
+)
+@pytest.mark.parametrize("busy", [False, True])
+async def test_a_decision_with_something_else_in_it_is_a_crash(
+    decision: Decision, busy: bool
+) -> None:
+    """Idle or not, its actor throws away what it changed, and siblings never notice."""
+    async with hosted(behaviours=[Careless()]) as supervisor:
+        actor, sibling = supervisor.actor("careless", "a"), supervisor.actor("careless", "b")
+        assert await actor.ask(1) == 1
+        if busy:
+            actor.tell(1)
+        with anyio.fail_after(5):
+            with pytest.raises(ActorCrashedError):
+                await actor.ask(decision)
+            assert await actor.ask(1) == 2 + busy
+            assert await sibling.ask(1) == 1
 
 
 async def test_an_idle_check_that_raises_is_a_crash_of_its_actor() -> None:

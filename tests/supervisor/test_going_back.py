@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,10 +10,18 @@ import anyio
 import pytest
 from tests.supervisor.hosts import Adder, hosted
 
-from gamegirl.actors import Drop, OwnershipLostError, PatchHash
+from gamegirl.actors import (
+    Drop,
+    Fate,
+    GameActiveError,
+    OwnershipLostError,
+    PatchHash,
+    SessionRef,
+)
+from gamegirl.codec import GameGirlError
 from gamegirl.supervisor import MemoryStore, StoreRegressed
 from gamegirl.supervisor.stores import Process
-from gamegirl.testing import FaultyStore
+from gamegirl.testing import FaultyStore, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -49,6 +58,107 @@ async def test_a_swap_in_flight_when_the_store_goes_back_saves_the_ejected_game(
         loaded = await session.load(booted.game_id)
         assert loaded.game_name == "First"
         assert (await session.state()).pending_choices == {"1": "x"}
+
+
+async def test_an_exit_in_flight_when_the_store_loses_all_saves_the_game(alter: Alter) -> None:
+    """What it requires is lost as well, and is nobody else's: that is no reason to refuse it."""
+    inner = MemoryStore()
+    store = FaultyStore(inner)
+    async with hosted(store) as supervisor:
+        session = supervisor.session("c")
+        booted = await session.boot("First")
+        await session.press("1", "Ana", "x")
+        store.hold()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(session.exit)
+            await eventually(lambda: len(store.commits) == 3)
+            async for keys in inner.scan(""):
+                await alter(inner, *(Drop(key) for key in keys if not key.startswith("gg:due")))
+            store.let_go()
+        assert not (await session.state()).active
+        await session.load(booted.game_id)
+        assert (await session.state()).pending_choices == {"1": "x"}
+
+
+async def test_a_load_in_flight_when_the_store_goes_back_makes_no_game_live_twice(
+    alter: Alter,
+) -> None:
+    """Another channel has loaded the game meanwhile: the condition holds for what is sent again."""
+    inner = MemoryStore()
+    store = FaultyStore(inner)
+    async with hosted(store) as supervisor, hosted(inner.sibling()) as other:
+        saver, late, quick = (supervisor.session("s"), supervisor.session("a"), other.session("b"))
+        game_id = (await saver.boot("G")).game_id
+        await saver.exit()
+        await late.boot("Mine")
+        store.hold()
+        failures: list[GameGirlError] = []
+
+        async def load() -> None:
+            try:
+                await late.load(game_id)
+            except GameGirlError as error:
+                failures.append(error)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(load)
+            await eventually(lambda: len(store.commits) == 4)
+            await quick.load(game_id)
+            await alter(inner, Drop("gg:fence:session:a"))
+            store.let_go()
+        assert [type(error) for error in failures] == [GameActiveError]
+        assert (await late.state()).game_id != game_id
+        assert (await quick.state()).game_id == game_id
+
+
+async def test_presses_in_flight_with_an_exit_are_in_doubt_if_it_is_refused(alter: Alter) -> None:
+    """They are written with it or not at all, once the store has gone back."""
+    inner = MemoryStore()
+    store = FaultyStore(inner)
+    async with hosted(store) as supervisor:
+        session = supervisor.session("c")
+        game_id = (await session.boot("G")).game_id
+        store.hold()
+        failures: dict[str, GameGirlError] = {}
+
+        async def attempt(name: str, call: Callable[[], Awaitable[object]]) -> None:
+            try:
+                await call()
+            except GameGirlError as error:
+                failures[name] = error
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(attempt, "press", lambda: session.press("1", "Ana", "x"))
+            await eventually(lambda: len(store.commits) == 2)
+            tasks.start_soon(attempt, "exit", session.exit)
+            await eventually(lambda: supervisor.statistics().unsettled == 2)
+            elsewhere = PatchHash(f"gg:game:{game_id}", {"holder": "channel:z"})
+            await alter(inner, Drop("gg:fence:session:c"), elsewhere)
+            store.let_go()
+        assert failures["press"].fate is Fate.IN_DOUBT
+        assert isinstance(failures["exit"], GameActiveError)
+
+
+async def test_a_window_that_ends_while_its_channel_is_written_anew_closes(alter: Alter) -> None:
+    """Nobody has to speak for that."""
+    inner = MemoryStore()
+    store = FaultyStore(inner)
+    async with hosted(store, window_seconds=0.1, sweep_seconds=60.0) as supervisor:
+        session = supervisor.session("c")
+        await session.boot("G")
+        pressed = await session.press("1", "Ana", "x")
+        await alter(inner, Drop("gg:fence:session:c"))
+        store.claims_down = True
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(session.press, "2", "Bo", "y")
+            await eventually(lambda: time.time() > pressed.deadline + 0.05)
+            store.claims_down = False
+        await eventually(lambda: _turns(session) == 1)
+
+
+def _turns(session: SessionRef) -> int:
+    found = session.peek()
+    return -1 if found is None else found.turn_number
 
 
 async def test_comparing_fences_while_commits_settle_finds_no_regression() -> None:

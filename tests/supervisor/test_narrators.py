@@ -130,3 +130,63 @@ async def test_aclose_may_be_called_from_a_narrator() -> None:
         await session.close_window()
         with anyio.fail_after(2):
             await done.wait()
+
+
+async def test_aclose_waits_in_what_a_narrator_has_started() -> None:
+    """A task that outlives the narrator is no narrator: the supervisor is closed afterwards."""
+    told, states = anyio.Event(), list[str]()
+
+    async def close_later(supervisor: Supervisor) -> None:
+        await told.wait()
+        await supervisor.aclose()
+        states.append(repr(supervisor))
+
+    async def narrate(turn: ClosedTurn, session: Session) -> str:
+        tasks.start_soon(close_later, box[0])
+        return "x"
+
+    box: list[Supervisor] = []
+    async with anyio.create_task_group() as tasks, hosted(on_turn=narrate) as supervisor:
+        box.append(supervisor)
+        session = supervisor.session("c")
+        await session.boot("G")
+        await session.press("1", "Ana", "x")
+        await session.close_window()
+        with anyio.fail_after(5):
+            while not await session.history():
+                await anyio.lowlevel.checkpoint()
+            told.set()
+            await eventually(lambda: states)
+    assert "closed" in states[0]
+
+
+async def test_a_cancelled_narrator_that_fails_while_it_cleans_up_harms_nobody() -> None:
+    """Also in a task group of its own, which raises the failure and the cancellation together."""
+    started = anyio.Event()
+
+    async def stream() -> None:
+        try:
+            started.set()
+            await anyio.sleep_forever()
+        finally:
+            raise ValueError("the stream could not be closed")
+
+    async def narrate(turn: ClosedTurn, session: Session) -> str:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stream)
+            await anyio.sleep_forever()
+        return "never"
+
+    async with hosted(on_turn=narrate) as supervisor:
+        sibling, session = supervisor.session("b"), supervisor.session("c")
+        await sibling.boot("Other")
+        await session.boot("G")
+        await session.press("1", "Ana", "x")
+        await session.close_window()
+        with anyio.fail_after(5):
+            await started.wait()
+            await session.exit()
+            await eventually(lambda: supervisor.statistics().working == 0)
+            for _ in range(3):  # What the scope lets through would break it in the next steps.
+                await anyio.lowlevel.checkpoint()
+            assert (await sibling.state()).active

@@ -169,7 +169,10 @@ class _Form:
             return encode_json(value).decode("utf-8")
         if self.scalar is bool:
             return "1" if value else "0"
-        return plain_text(value) if self.scalar is str else _convert(repr, value)
+        if self.scalar is str:
+            return plain_text(typing.cast("str", value))
+        text: str = _convert(repr, value)
+        return text
 
     def read(self, text: str) -> Any:
         if not text and self.optional:

@@ -234,7 +234,7 @@ class Activator:
     def _rewrite(self, cell: Cell, claimed: Claimed) -> None:
         engine = self._engine
         try:
-            writes = cell.behaviour.stored(cell.state)
+            writes = tuple(cell.behaviour.stored(cell.state))
         except Exception as error:  # noqa: BLE001 - reported as a crash
             trace = traceback.format_exc()
             message = (

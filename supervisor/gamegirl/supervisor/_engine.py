@@ -36,6 +36,7 @@ from gamegirl.actors import (
 from gamegirl.actors._mailbox import Envelope
 from gamegirl.supervisor._cell import Backlog, Cell, PendingCommit, Status, joined
 from gamegirl.supervisor._clock import Clock
+from gamegirl.supervisor._contract import are_plain, check_contents, check_decision
 from gamegirl.supervisor._events import EventHub
 from gamegirl.supervisor._lifecycle import Lifecycle
 from gamegirl.supervisor._performer import Performer
@@ -191,11 +192,12 @@ class Engine:
                 self.watch.add(cell, envelope)
         return cell
 
-    def send(self, cell: Cell, message: object) -> None:
+    def send(self, cell: Cell, message: object, now: float | None = None) -> None:
         """Send a message from the runtime itself: it passes capacity, never order."""
         if cell.status in (Status.GONE, Status.FAILED, Status.QUARANTINED):
             return
-        envelope = Envelope(message, self.clock.now(), internal=True)
+        stamp = self.clock.now() if now is None else now
+        envelope = Envelope(message, stamp, internal=True)
         self.deliver(self.roles[cell.key.kind], cell.key.actor_id, envelope)
 
     def abandon(self, key: ActorKey, envelope: Envelope) -> None:
@@ -215,18 +217,18 @@ class Engine:
         sender = cell.behaviour.sender(message)
         if (
             not (self._gated and decision.writes)
-            or decision.requires
-            or decision.quarantined
+            or decision.writes.__class__ is not tuple
+            or decision.error is not None
+            or (decision.requires or decision.quarantined)
             or decision.reply.__class__ is Later
+            or (decision.effects and not are_plain(decision.effects))
         ):
             envelope = Envelope(message, now, sender)
             self._apply(cell, envelope, decision, times)
             return envelope
         # As nearly all that write: what `apply` puts together bit by bit, for whatever may be
         # there, is made in one go. The message is of no use any more.
-        envelope = Envelope(
-            None, now, sender, False, True, True, False, False, decision.reply, decision.error
-        )
+        envelope = Envelope(None, now, sender, False, True, True, False, False, decision.reply)
         commit = PendingCommit(decision.writes, (), decision.effects, envelope, urgent=True)
         backlog = cell.backlog = Backlog(unsettled=1, commit=commit)
         self.watch.add(cell, commit)
@@ -259,6 +261,11 @@ class Engine:
     def _apply(
         self, cell: Cell, envelope: Envelope, decision: Decision, times: Times | None
     ) -> None:
+        try:
+            check_contents(decision)
+        except (TypeError, ValueError) as error:
+            self.raised(cell, envelope, error)
+            return
         try:
             self.apply(cell, envelope, decision, times)
         except BaseException as error:
@@ -373,7 +380,7 @@ class Engine:
         if wake != cell.wake_at:
             cell.wake_at = wake
             if wake is not None:
-                self.timers.add(wake, self._fire, cell)
+                self.timers.add(wake, self._fire, cell)  # As `wake` does.
         if due != cell.due:
             cell.due = due
             backlog = cell.busy()
@@ -382,6 +389,11 @@ class Engine:
                 commit = self.new_commit(cell)
                 self.commits.add(cell, urgent=True)
             commit.due = due
+
+    def wake(self, cell: Cell) -> None:
+        """Have the actor woken at the time it wants to be."""
+        assert cell.wake_at is not None
+        self.timers.add(cell.wake_at, self._fire, cell)
 
     def obsolete(self, call: object, subject: object, when: float) -> bool:
         """Whether a timer calls for nothing any more."""
@@ -395,15 +407,15 @@ class Engine:
         """An actor's timer has come."""
         if cell.wake_at != when:
             return
-        if cell.backlog is not None:
-            if cell.status is Status.LIVE:
-                self.send(cell, _WOKEN)
-            return
-        # It is idle, and so it is live. Many are woken together: what does no more than to let its
-        # timer go, as most do that aren't about windows, takes the shortest way.
         now = self.timers.now
         if now < when:  # By a rounding: who is woken finds that it is time.
             now = when
+        if cell.backlog is not None:
+            if cell.status is Status.LIVE:
+                self.send(cell, _WOKEN, now)
+            return
+        # It is idle, and so it is live. Many are woken together: what does no more than to let its
+        # timer go, as most do that aren't about windows, takes the shortest way.
         behaviour, state = cell.behaviour, cell.state
         self.handled += 1
         cell.last_used = now
@@ -487,9 +499,10 @@ class Engine:
             for envelope in backlog.queue if backlog is not None else ():
                 envelope.stamp += seconds
             cell.last_used += seconds
-            if cell.status is Status.LIVE and cell.wake_at is not None:
+            if cell.status in (Status.LIVE, Status.REWRITING) and cell.wake_at is not None:
                 try:
                     decision = Decision(writes=cell.behaviour.shifted(cell.state, seconds))
+                    check_contents(decision)
                     times = self.times(cell)
                 except Exception as error:  # noqa: BLE001 - reported as a crash
                     self.life.crashed(cell, "shifted", error, traceback.format_exc())
@@ -514,13 +527,3 @@ class Engine:
         signal = self.changes.pop(cell.key, None)
         if signal is not None:
             signal.set()
-
-
-def check_decision(decision: object) -> None:
-    """Whether a handler has given one.
-
-    Raises:
-        TypeError: It hasn't.
-    """
-    if not isinstance(decision, Decision):
-        raise TypeError(f"handle() returned {decision!r:.100}, expected a Decision")

@@ -13,23 +13,25 @@ from anyio.abc import TaskGroup
 from gamegirl.supervisor._cell import Cell
 from gamegirl.supervisor.stores import ActorKey
 
-performing: ContextVar[object] = ContextVar("gamegirl.performing", default=None)
-"""The performer in one of whose tasks this runs."""
+performing: ContextVar[_Work | None] = ContextVar("gamegirl.performing", default=None)
+"""The work in one of whose tasks this runs, or ran: what it has started may outlive it."""
 
 
 class _Work:
     """A piece of work that was started.
 
     Attributes:
+        host: Who runs it.
         cell: Whose it is.
         scope: Cancels it.
         over: Set when nothing of it runs any more.
         before: What it waits for, or would have.
     """
 
-    __slots__ = ("before", "cell", "over", "scope")
+    __slots__ = ("before", "cell", "host", "over", "scope")
 
-    def __init__(self, cell: Cell, before: _Work | None) -> None:
+    def __init__(self, host: Performer, cell: Cell, before: _Work | None) -> None:
+        self.host = host
         self.cell = cell
         self.before = before
         self.scope = anyio.CancelScope()
@@ -69,7 +71,7 @@ class Performer:
         self.cancel(cell, key)
         if self._closed:
             return
-        started = _Work(cell, self._latest.get((cell.key, key)))
+        started = _Work(self, cell, self._latest.get((cell.key, key)))
         self._current.setdefault(cell, {})[key] = self._latest[cell.key, key] = started
         self._tasks.start_soon(self._run, key, work, delay, started)
 
@@ -92,6 +94,10 @@ class Performer:
         for cell in tuple(self._current):
             self.cancel_all(cell)
 
+    def hosts(self, work: _Work | None) -> bool:
+        """Whether it is work of ours that still runs."""
+        return work is not None and work.host is self and not work.over.is_set()
+
     def works_for(self, cell: Cell) -> bool:
         """Whether any work of the actor runs or waits for its turn."""
         return cell in self._current
@@ -101,7 +107,7 @@ class Performer:
 
     async def _run(self, key: str, work: object, delay: float, started: _Work) -> None:
         cell = started.cell
-        performing.set(self)
+        performing.set(started)
         message: Any = None
         failure: tuple[Exception, str] | None = None
         try:
@@ -132,6 +138,13 @@ class Performer:
             return await cell.behaviour.perform(work), None
         except Exception as error:  # noqa: BLE001 - reported as a crash
             return None, (error, traceback.format_exc())
+        except BaseExceptionGroup as group:
+            # As trio has it of a nursery that was cancelled and a child of which failed meanwhile:
+            # the scope would take the cancellation out, and let the rest of it loose on us.
+            _, rest = group.split(anyio.get_cancelled_exc_class())
+            if not isinstance(rest, Exception):
+                raise
+            return None, (rest, traceback.format_exc())
         except anyio.get_cancelled_exc_class() as cancelled:
             if scope.cancel_called or self._tasks.cancel_scope.cancel_called:
                 raise

@@ -9,6 +9,7 @@ from gamegirl.actors import (
     Fate,
     GameGirlError,
     OwnershipLostError,
+    Require,
     SessionQuarantinedError,
     StoreUnavailableError,
     Write,
@@ -31,6 +32,24 @@ if TYPE_CHECKING:
     from gamegirl.supervisor._engine import Engine
 
 _LIVE = Status.LIVE  # Of an enum's class it takes 40 ns to get one, with each commit.
+
+
+class _UnlessLost(Require, frozen=True):
+    """A condition of a commit that is made again after the store went back in time.
+
+    What it asks for may be among what the store has lost; it must be nobody else's all the same.
+    """
+
+    @classmethod
+    def of(cls, require: Require) -> Require:
+        """The condition for such a commit."""
+        if require.value is None:
+            return require
+        return cls(require.key, require.field, require.value, require.error)
+
+    def absent(self) -> Require:
+        """The same if the store has lost it."""
+        return Require(self.key, self.field, None, self.error)
 
 
 class Settlement:
@@ -97,7 +116,11 @@ class Settlement:
     ) -> None:
         commit.flying = False
         if isinstance(outcome, Unmet):
-            self._unmet(cell, commit, commit.requires[outcome.index].error)
+            require = commit.requires[outcome.index]
+            if isinstance(require, _UnlessLost):
+                self._try_lost(cell, commit, outcome.index, require)
+            else:
+                self._unmet(cell, commit, require.error)
         elif isinstance(outcome, (BadType, Broken)):
             reason = (
                 f"{outcome.key} holds a {outcome.found}"
@@ -140,6 +163,15 @@ class Settlement:
             self._engine.life.recover(cell)
         else:
             self._engine.life.restart(cell, f"was refused: {error}")
+
+    def _try_lost(
+        self, cell: Cell, commit: PendingCommit, index: int, require: _UnlessLost
+    ) -> None:
+        """What a rewriting commit requires isn't as it was: perhaps the store has lost it."""
+        requires = list(commit.requires)
+        requires[index] = require.absent()
+        commit.requires, commit.sent = tuple(requires), None
+        self._engine.commits.add(cell, urgent=True)
 
     def abort(self, cell: Cell, error: Callable[[Fate], Exception]) -> None:
         backlog = cell.busy()
@@ -223,11 +255,17 @@ class Settlement:
         commit = self._engine.new_commit(cell)
         commit.due = cell.due
         commit.sealed = commit.urgent = True
+        conditional = any(old.requires for old in pending)
         for old in pending:
             # They may have changed more than the actor's own keys; its full form comes after.
             self._over(old)
             commit.writes = joined(commit.writes, old.writes)
+            for require in old.requires:
+                commit.requires = (*commit.requires, _UnlessLost.of(require))
             for envelope in old.envelopes():
+                if conditional and not old.requires:
+                    # It asked for no condition, and is stored only if that of another one holds.
+                    envelope.answer(error=self.unavailable(cell, Fate.IN_DOUBT))
                 commit.hold(envelope)
             commit.effects = joined(commit.effects, old.effects)
             commit.release = commit.release or old.release
@@ -237,6 +275,8 @@ class Settlement:
             cell.status = Status.RELEASING
         backlog.blocked = True
         self._engine.commits.add(cell, urgent=True)
+        if cell.wake_at is not None:
+            self._engine.wake(cell)  # Its timer may have come while it was no use.
 
     def expire(self, cell: Cell, item: PendingCommit | Envelope) -> bool:
         """Something has taken longer than the commit timeout.

@@ -33,8 +33,9 @@ from gamegirl.codec import check_id
 from gamegirl.supervisor._activator import Activator
 from gamegirl.supervisor._cell import Status
 from gamegirl.supervisor._clock import Clock
+from gamegirl.supervisor._contract import check_decision
 from gamegirl.supervisor._courtesy import Courtesy
-from gamegirl.supervisor._engine import Engine, check_decision
+from gamegirl.supervisor._engine import Engine
 from gamegirl.supervisor._events import EventHub, EventStream
 from gamegirl.supervisor._flusher import Flusher
 from gamegirl.supervisor._games import Games, SavedGame
@@ -210,7 +211,8 @@ class Supervisor:
             return
         self._check_thread()
         self._stop.set()
-        if performing.get() is getattr(self._engine, "performer", self):
+        performer = getattr(self._engine, "performer", None)
+        if performer is not None and performer.hosts(performing.get()):
             return  # It is called from on_turn, which ends before the supervisor does.
         bound = self.settings.drain_seconds + _CLOSE_SECONDS + self.settings.commit_timeout_seconds
         with anyio.move_on_after(bound, shield=True):
@@ -508,7 +510,9 @@ class Supervisor:
                 ):
                     if decision.error is None:
                         return reply
-                    raise decision.error
+                    refusal: Any = decision.error
+                    if isinstance(refusal, Exception):
+                        raise refusal
                 envelope = engine.decided(cell, message, now, decision, times)
                 # While this waits thousands of others may: nothing is kept for it.
                 del decision, reply, times
