@@ -119,13 +119,24 @@ def test_intervals_cover_the_run_and_cross_no_step(seconds: float) -> None:
 def test_figures_of_processes_add_up() -> None:
     """Interval by interval, also after a trip through JSON."""
     one, other = measured().figures, measured(late=0.5).figures
-    one.failed(1.0, "MailboxFullError")
+    one.failed(1.0, 1.0, "MailboxFullError")
     one.add(Figures.of_plain((Step(100.0, 4.0),), json.loads(json.dumps(other.plain()))))
     assert sum(interval.offered for interval in one.intervals) == 800
-    assert one.latency.count == 800
+    assert one.latency.count == 801
     assert one.errors == {"MailboxFullError": 1}
     assert one.counts["commits"] == 200
     assert one.latency.quantile(90) == pytest.approx(500, rel=0.01)
+
+
+def test_a_press_that_fails_has_waited_for_its_error() -> None:
+    """Or an outage, in which nobody is answered, would leave the latency as it is."""
+    figures = measured().figures
+    for _ in range(20):
+        figures.failed(2.0, 4.0, "StoreUnavailableError")
+    assert figures.latency.quantile(99) == pytest.approx(2000, rel=0.01)
+    latency = figures.at(2.0).latency
+    assert latency is not None
+    assert latency.longest == pytest.approx(2000, rel=0.01)
 
 
 def test_answers_that_come_after_the_end_are_acknowledged_but_not_achieved() -> None:

@@ -131,10 +131,10 @@ def load(
     """Press buttons in many channels at once, and measure how long players would wait.
 
     The load is open: presses come from a schedule, whether or not earlier ones were answered, and
-    latency counts from when a press was due. So a stall of the store shows as what everybody
-    waited. Windows close and turns are recorded meanwhile, by a narrator who needs no time. The
-    runtime and those who press share each process. Afterwards every acknowledged press is looked
-    for in the store: none may be lost.
+    latency counts from when a press was due to its answer or its error. So a stall of the store
+    shows as what everybody waited. Windows close and turns are recorded meanwhile, by a narrator
+    who needs no time. The runtime and those who press share each process. Afterwards every
+    acknowledged press is looked for in the store: none may be lost.
 
     Games and channels get names of their own, which are nobody else's (`load-…`). A store that has
     keys is refused, unless --force is said (Redis only). What was written is deleted at the end,
@@ -151,7 +151,7 @@ def load(
     - `gamegirl load --rate 2000 --seconds 60 --assert 'p99<50ms' --assert 'dropped==0'`
     - `gamegirl load --ramp 500..6000 --steps 12 --seconds 120 --html ramp.html`
     - `gamegirl load --channels 10000 --processes 2 --backend uvloop --json load.json`
-    - `gamegirl load --stall 2@10 --store redis://127.0.0.1:6379/9`
+    - `gamegirl load --stall 1.5@10 --store redis://127.0.0.1:6379/9`
     """
     with needs_extra("load"):
         from gamegirl.cli import _load

@@ -44,7 +44,7 @@ class Interval:
         failed: Of these, those that got an error, or no answer.
         acknowledged: Of these, those that were.
         answered: Acknowledgements that came in it, whenever their presses were due.
-        latency: Of those that were offered in it, from when they were due to their answers.
+        latency: Of those that were due in it, from then to their answers or errors.
         lateness: Of windows that closed in it.
         rss_mib: What was resident in memory at its end.
     """
@@ -104,7 +104,7 @@ class Figures:
     Attributes:
         bounds: When intervals begin and end, seconds from the start.
         intervals: What was measured in each.
-        latency: Of all acknowledged presses, from when they were due to their answers.
+        latency: Of all presses that were begun, from when they were due to their answers or errors.
         lateness: Of all windows, from their deadline to the event of their committed close.
         errors: How many presses failed, by the error's class.
         counts: What else was counted, each of which adds up over processes.
@@ -126,20 +126,23 @@ class Figures:
 
     def acknowledged(self, due: float, answered: float) -> None:
         """A press that was due at one time was answered at another."""
-        seconds = answered - due
-        interval = self.at(due)
-        interval.acknowledged += 1
-        if interval.latency is None:
-            interval.latency = Histogram()
-        interval.latency.record(seconds)
-        self.latency.record(seconds)
+        self.at(due).acknowledged += 1
+        self._waited(due, answered)
         if answered < self._end:
             self.at(answered).answered += 1
 
-    def failed(self, due: float, kind: str) -> None:
-        """A press got an error of this class, or no answer."""
+    def failed(self, due: float, told: float, kind: str) -> None:
+        """A press that was due at one time got an error of this class, or no answer, at another."""
         self.at(due).failed += 1
         self.errors[kind] = self.errors.get(kind, 0) + 1
+        self._waited(due, told)  # Or an outage would look as if nobody had waited.
+
+    def _waited(self, due: float, told: float) -> None:
+        interval = self.at(due)
+        if interval.latency is None:
+            interval.latency = Histogram()
+        interval.latency.record(told - due)
+        self.latency.record(told - due)
 
     def closed(self, at: float, late: float) -> None:
         """A window's close was committed, so many seconds after its deadline."""

@@ -253,6 +253,10 @@ class Share:
         counts["sessions"] = sum(after.live.values())
         counts["restarts"] = after.restarts - before.restarts
 
+    def _now(self) -> float:
+        """Seconds from the start."""
+        return time.monotonic() - self._begin
+
     async def _press(self, job: Job) -> None:
         due, channel, player = job
         number = self._ledger.send()
@@ -261,15 +265,15 @@ class Share:
                 self._users[player], self._names[player], choice_text(number)
             )
         except GameGirlError as error:
-            self.figures.failed(due, type(error).__name__)
+            self.figures.failed(due, self._now(), type(error).__name__)
             if error.fate is Fate.IN_DOUBT:
                 self._ledger.doubt(number)
         except BaseException:
-            self.figures.failed(due, "Unanswered")
+            self.figures.failed(due, self._now(), "Unanswered")
             self._ledger.doubt(number)
             raise
         else:
-            answered = time.monotonic() - self._begin
+            answered = self._now()
             self._ledger.acknowledge(channel, player, number, pressed.turn)
             self.figures.acknowledged(due, answered)
             self._recent.append(answered - due)
