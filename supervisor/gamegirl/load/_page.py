@@ -65,8 +65,7 @@ def _plots(report: Report) -> Iterator[tuple[str, str, str]]:
     )
     yield (
         "Percentiles",
-        "Of all presses, failed ones too, and of all windows; each further nine is as wide as the "
-        "one before.",
+        "Of all presses, failed ones too, and of all windows; each nine is as wide as the last.",
         plots.percentile_plot(report),
     )
     if report.figures.lateness.count:
