@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -53,6 +53,7 @@ from gamegirl.supervisor import (
     Supervisor,
     SweepFailed,
 )
+from gamegirl.supervisor.stores import Broken, Claim, Claimed, Owned
 from gamegirl.testing import FaultyStore, eventually
 
 pytestmark = pytest.mark.anyio
@@ -572,6 +573,30 @@ async def test_a_dead_processes_timer_fires_elsewhere_although_nobody_speaks() -
             assert (restored.actor_id, restored.source) == ("a", "json")
             with anyio.fail_after(5):
                 assert await second.actor("counter", "a").ask(AwaitTotal(1)) == 100
+
+
+async def test_an_orphan_whose_claim_lost_its_answer_is_adopted_all_the_same() -> None:
+    """It is this process's, which lives: no other one may see to it, so this one must."""
+
+    class LosesAnAnswer(FaultyStore):
+        lost = 0
+
+        async def claim(self, claims: Sequence[Claim]) -> Sequence[Claimed | Owned | Broken]:
+            claimed = await super().claim(claims)
+            if not self.lost:
+                self.lost += 1
+                raise StoreUnavailableError("the reply was lost, as told", fate=Fate.IN_DOUBT)
+            return claimed
+
+    store = MemoryStore()
+    faulty = FaultyStore(store.sibling())
+    settings: dict[str, Any] = {"lease_seconds": 0.3, "sweep_seconds": 0.05}
+    async with hosted(faulty, drain_seconds=0.01, **settings) as first:
+        await first.actor("counter", "a").ask(Alarm(0.1))
+        faulty.down = True  # As good as dead.
+        async with hosted(LosesAnAnswer(store), **settings) as second:
+            restored = await next_event(second.events(), ActorRestored)
+            assert restored.actor_id == "a"
 
 
 async def test_idle_actors_leave_memory_and_come_back() -> None:

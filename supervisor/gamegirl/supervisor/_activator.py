@@ -179,7 +179,7 @@ class Activator:
 
     def _restore(self, cell: Cell, claimed: Claimed) -> NeedsMore | None:
         if not _claimable(cell):
-            return None  # It was let go of meanwhile; the fence stays ours until the next claim.
+            return None  # It was let go of meanwhile; ours until a sweep finds it due, or a claim.
         if cell.status is Status.REWRITING:
             self._rewrite(cell, claimed)
             return None

@@ -48,7 +48,11 @@ _SLICE = 256
 
 
 class Keeper:
-    """Keeps ownership alive and takes over what nobody owns."""
+    """Keeps ownership alive and takes over what nobody owns.
+
+    Attributes:
+        process: Which one the store knows us as.
+    """
 
     def __init__(
         self,
@@ -68,6 +72,7 @@ class Keeper:
         # A window must have been seen before the lease of its dead process can run out.
         self._period = min(settings.sweep_seconds, settings.lease_seconds / _RENEWALS)
         self._next = self._period
+        self.process = ""
 
     async def renew(self) -> None:
         """Renew the lease until cancelled. Losing it stops nobody: commits are fenced."""
@@ -101,15 +106,18 @@ class Keeper:
                 await checkpoint()
             if self._live_here(due.actor):
                 continue  # Its own timer closes its window; thousands do that all the time.
-            if due.at > now - _FRESH_SECONDS and due.lease_seconds > 0:
+            # Ours, and not here: the answer to our claim was lost. Nobody else may take it over.
+            ours = due.owner.endswith(f":{self.process}")
+            left = 0.0 if ours else due.lease_seconds
+            if due.at > now - _FRESH_SECONDS and left > 0:
                 # Somebody's window closes about now: look again then, in case nobody's is by then.
                 self._next = min(self._next, max(due.at - now, 0.0) + _LOOK_SECONDS)
-            if due.actor.kind in self._engine.roles and due.lease_seconds <= horizon:
-                if due.lease_seconds <= 0:
+            if due.actor.kind in self._engine.roles and left <= horizon:
+                if left <= 0:
                     self._engine.life.adopt(due.actor, now)
                 else:
                     # Just when the lease runs out, if nobody renews it.
-                    when = heard + due.lease_seconds + _TAKEOVER_SECONDS
+                    when = heard + left + _TAKEOVER_SECONDS
                     self._timers.add(when, self._engine.life.adopt, due.actor)
 
     def _live_here(self, actor: ActorKey) -> bool:

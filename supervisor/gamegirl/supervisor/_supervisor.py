@@ -256,7 +256,7 @@ class Supervisor:
         assert self._started is not None
         settings, engine = self.settings, self._engine
         # Events made outside of the loop belong to no backend yet; from here on there is one.
-        name = f"{os.getpid():x}-{self._new_nonce()}"
+        self._keeper.process = name = f"{os.getpid():x}-{self._new_nonce()}"
         try:
             await self._store.open(Process(name, settings.instance or ""), settings.lease_seconds)
             async with anyio.create_task_group() as tasks:
