@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import anyio
 import anyio.lowlevel
 import pytest
 from tests.supervisor.hosts import Adder, hosted
 
-from gamegirl.actors import Fate, OwnershipLostError, StoreUnavailableError, UnknownGameError
-from gamegirl.actors.session import TurnClosed
+from gamegirl.actors import (
+    Fate,
+    OwnershipLostError,
+    StoreUnavailableError,
+    SupervisorClosedError,
+    UnknownGameError,
+)
+from gamegirl.actors.session import ClosedTurn, Session, TurnClosed
 from gamegirl.supervisor import MemoryStore, Settings, Supervisor
+from gamegirl.supervisor.stores import Broken, Claim, Claimed, Due, Owned
 from gamegirl.testing import FaultyStore, eventually
 
 pytestmark = pytest.mark.anyio
@@ -135,3 +144,58 @@ async def test_a_window_given_up_by_a_drain_closes_on_time_elsewhere() -> None:
         assert (await second.session("c").state()).closed_turns[0].closed_at == pytest.approx(
             pressed.deadline, abs=0.001
         )
+
+
+class _StuckStore(FaultyStore):
+    """A claim of the channel `stuck` is never answered."""
+
+    stuck = False
+
+    async def claim(self, claims: Sequence[Claim]) -> Sequence[Claimed | Owned | Broken]:
+        if any(claim.actor.actor_id == "stuck" for claim in claims):
+            self.stuck = True
+            await anyio.sleep_forever()
+        return await super().claim(claims)
+
+
+class _BlindStore(FaultyStore):
+    """Knows of nothing that is due, so that nothing is taken over by itself."""
+
+    async def due(self, until: float) -> Sequence[Due]:
+        await anyio.lowlevel.checkpoint()
+        return ()
+
+
+async def test_a_drain_claims_nothing_however_long_it_takes() -> None:
+    """Neither what it has let go of, nor what others have, though a turn is still to be told."""
+
+    async def narrate(turn: ClosedTurn, session: Session) -> None:
+        await anyio.sleep_forever()
+
+    async def with_a_turn(supervisor: Supervisor, channel: str) -> None:
+        session = supervisor.session(channel)
+        await session.boot(f"G{channel}")
+        await session.press("1", "Ana", "x")
+        await session.close_window()
+
+    keys = MemoryStore()
+    store = _StuckStore(keys.sibling())
+    settings = Settings(sweep_seconds=0.05, drain_seconds=0.5)  # Time for ten looks.
+    first = Supervisor(store, settings=settings, on_turn=narrate)
+    await first.start()
+    await with_a_turn(first, "mine")
+
+    async def stay_stuck() -> None:
+        with pytest.raises(SupervisorClosedError):
+            await first.session("stuck").state()
+
+    async with hosted(_BlindStore(keys.sibling()), on_turn=narrate) as second:
+        await with_a_turn(second, "theirs")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stay_stuck)
+            await eventually(lambda: store.stuck)
+            store.claims.clear()
+            tasks.start_soon(first.aclose)
+            await eventually(lambda: first.get("mine") is None)
+            await second.release("theirs")
+    assert store.claims == []

@@ -83,9 +83,9 @@ class Keeper:
                     self._flusher.returned.set()
 
     async def sweep(self) -> None:
-        """Look for channels that are due and have no live owner, until cancelled."""
+        """Look for channels that are due and have no live owner, until there is a drain."""
         blind = False
-        while True:
+        while self._engine.closing is None:
             try:
                 await self._sweep()
                 blind = False

@@ -356,6 +356,8 @@ class Lifecycle:
 
     def adopt(self, actor: ActorKey, _: float) -> None:
         """Claim an actor that is due and may be nobody's, unless it is here."""
+        if self._engine.closing is not None:
+            return  # What we have let go of, and what others have, is for those who stay.
         role = self._engine.role(actor.kind)
         if actor.actor_id not in role.cells:
             self.activate(role, actor.actor_id).busy().swept = True
