@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import anyio
@@ -144,6 +145,29 @@ async def test_a_window_given_up_by_a_drain_closes_on_time_elsewhere() -> None:
         assert (await second.session("c").state()).closed_turns[0].closed_at == pytest.approx(
             pressed.deadline, abs=0.001
         )
+
+
+async def test_a_window_that_ends_while_its_channel_is_released_closes_at_once() -> None:
+    """Its deadline passes while the release is on its way: nobody need look for it first."""
+    store = FaultyStore(MemoryStore())
+    # The next look would come after 20 s.
+    async with hosted(store, window_seconds=0.5, lease_seconds=60, sweep_seconds=60) as supervisor:
+        session = supervisor.session("c")
+        await session.boot("G")
+        pressed = await session.press("1", "Ana", "x")
+        events = supervisor.events()
+        store.hold()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(supervisor.release, "c")
+            await eventually(lambda: store.commits[-1][0].release)
+            await eventually(lambda: time.time() > pressed.deadline)
+            store.let_go()
+        with anyio.fail_after(5):
+            async for event in events:
+                if isinstance(event, TurnClosed):
+                    break
+        turn = (await session.state()).closed_turns[0]
+        assert turn.closed_at == pytest.approx(pressed.deadline, abs=0.001)
 
 
 class _StuckStore(FaultyStore):

@@ -333,16 +333,22 @@ class Lifecycle:
         self._engine.commits.add(cell, urgent=True)
         return envelope
 
-    def released(self, cell: Cell) -> None:
-        """Nobody owns the actor now; messages that came meanwhile activate it again."""
+    def released(self, cell: Cell, asked: float) -> None:
+        """Nobody owns the actor now; messages that came meanwhile activate it again.
+
+        Args:
+            cell: The actor.
+            asked: When its release was asked for, epoch seconds.
+        """
         self._engine.hub.publish(ActorReleased(cell.key.kind, cell.key.actor_id))
         backlog = cell.busy()
         self.end_waiters(cell, lambda: self._let_go(cell))
         left = [envelope for envelope in backlog.queue if not envelope.done]
         backlog.queue = ()  # Callers hold this actor, and may be held by what becomes of these.
         self.remove(cell)
-        if cell.due is not None and cell.due > self._engine.clock.now():
-            # Its window is open: if nobody else has claimed it by then, it closes here in time.
+        if cell.due is not None and cell.due > asked:
+            # Its window was open: if nobody else has claimed it by then, it closes here in time, at
+            # once if that came meanwhile. What had been due before is for whoever looks next.
             self._engine.timers.add(cell.due, self.adopt, cell.key)
         if not left:
             return

@@ -94,7 +94,7 @@ class Settlement:
         if engine.changes and commit.writes:
             engine.changed(cell)
         if commit.release:
-            engine.life.released(cell)
+            engine.life.released(cell, commit.envelopes()[-1].stamp)  # The release's own.
             return
         if backlog.commit is None:
             backlog.blocked = backlog.overdue = False
