@@ -787,6 +787,20 @@ async def test_due_says_who_owns(world: World) -> None:
             due = await stranger.due(1.0)
 
 
+async def test_due_with_a_spoilt_owner(world: World) -> None:
+    """An owner that is no text hides neither its actor nor the others."""
+    store = await world.opened("p1")
+    for name in "ab":
+        owner = await owner_of(store, ActorKey("session", name))
+        await owner.commit(due=1.0)
+    vandal = await owner_of(store)
+    await vandal.commit(PatchHash("gg:fence:session:a", {"owner": b"1:\xff:x"}))
+    assert [(due.actor.actor_id, due.owner) for due in await store.due(1.0)] == [
+        ("a", "1:\ufffd:x"),
+        ("b", "2:n:p1"),
+    ]
+
+
 async def test_many_due_actors(world: World) -> None:
     """The whole index is listed, however long it is."""
     store = await world.opened("p1")

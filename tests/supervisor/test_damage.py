@@ -93,6 +93,48 @@ async def test_a_spoilt_fence_stops_its_channel_with_a_clear_error(alter: Alter)
             await live.press("1", "Ana", "x")
 
 
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"owner": b"9:\xff:x"},
+        {"owner": "9" * 5000 + ":n:p"},
+        {"rev": "9" * 5000},
+    ],
+    ids=["no text", "a long epoch", "a long revision"],
+)
+async def test_a_fence_spoilt_under_a_live_channel_ends_it_alone(
+    alter: Alter, spoilt: dict[str, str | bytes]
+) -> None:
+    """After a lost lease all fences are read again: a spoilt one is no matter of the others."""
+
+    class Forgetful(FaultyStore):
+        async def renew(self) -> bool:
+            await super().renew()
+            return False
+
+    store = MemoryStore()
+    async with hosted(Forgetful(store), lease_seconds=0.1) as supervisor:
+        other = supervisor.session("other")
+        await other.boot("G")
+        await supervisor.session("c").boot("H")
+        await alter(store, PatchHash("gg:fence:session:c", spoilt))
+        await eventually(lambda: supervisor.get("c") is None)
+        await other.press("1", "Ana", "x")
+
+
+async def test_a_spoilt_fence_is_no_matter_of_the_look_for_orphans(alter: Alter) -> None:
+    """An owner that is no text is nobody who lives: the channel is adopted like others."""
+    store = MemoryStore()
+    async with hosted(store, window_seconds=0.1) as supervisor:
+        session = supervisor.session("c")
+        await session.boot("G")
+        await session.press("1", "Ana", "x")
+        await supervisor.release("c")
+        await alter(store, PatchHash("gg:fence:session:c", {"owner": b"1:\xff:x"}))
+    async with hosted(store.sibling()) as supervisor:
+        await eventually(lambda: supervisor.get("c") is not None)
+
+
 async def test_unreadable_sessions_are_refused_until_wiped(alter: Alter) -> None:
     """Corrupt content stays byte for byte; a copy is in quarantine; wipe starts over."""
     store = MemoryStore()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
 from contextlib import suppress
 
 import anyio
@@ -18,6 +17,7 @@ from gamegirl.supervisor._flusher import Flusher
 from gamegirl.supervisor._settings import Settings
 from gamegirl.supervisor._timers import Timers
 from gamegirl.supervisor.stores import ActorKey, Store
+from gamegirl.supervisor.stores._typed import fence_of
 
 _RENEWALS = 3
 """The lease is renewed so often before it would run out."""
@@ -182,14 +182,5 @@ class Keeper:
         for cell, known, fence in zip(cells, before, fences, strict=True):
             if known != (cell.owner, cell.revision):
                 continue  # A commit or a claim went through meanwhile: the store is as we think.
-            if isinstance(fence, dict):
-                owner = fence.get(b"owner", b"").decode()
-                revision, since = _number(fence, b"rev"), _number(fence, b"since")
-                self._engine.settlement.check_fence(cell, owner, revision, since)
-            else:
-                self._engine.settlement.check_fence(cell, None, None, None)
-
-
-def _number(fence: Mapping[bytes, bytes], field: bytes) -> int | None:
-    digits = fence.get(field, b"")
-    return int(digits) if digits.isdigit() else None
+            found = fence_of(fence)
+            self._engine.settlement.check_fence(cell, found.owner, found.revision, found.since)

@@ -27,6 +27,7 @@ from gamegirl.supervisor.stores import (
     Outcome,
     Unmet,
 )
+from gamegirl.supervisor.stores._typed import revision_number
 
 if TYPE_CHECKING:
     from gamegirl.supervisor._engine import Engine
@@ -350,5 +351,5 @@ class Settlement:
 
 def epoch_of(owner: str) -> int:
     """The epoch of an owner token; of nobody's (empty) or a foreign one: very large."""
-    head = owner.partition(":")[0]
-    return int(head) if head.isdecimal() else 1 << 62
+    epoch = revision_number(owner.partition(":")[0] or "?")
+    return 1 << 62 if epoch is None else epoch

@@ -209,7 +209,7 @@ class MemoryStore:
         for at, member in sorted((at, member) for member, at in keys.due.items() if at <= until):
             actor = ActorKey.of_member(member)
             (value,) = keys.fields(_typed.key_bytes(actor.fence), (b"owner",))
-            owner = (value or b"").decode()
+            owner = (value or b"").decode("utf-8", "replace")
             seconds = keys.remaining(process, _typed.process_of(owner)) if owner else 0.0
             found.append(Due(actor, at, owner, seconds))
         return found

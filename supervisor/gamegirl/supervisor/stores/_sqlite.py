@@ -150,7 +150,7 @@ class SqliteStore:
                 for member, at in tables.due(until):
                     actor = ActorKey.of_member(member)
                     (value,) = tables.fields(_typed.key_bytes(actor.fence), (b"owner",))
-                    owner = (value or b"").decode()
+                    owner = (value or b"").decode("utf-8", "replace")
                     seconds = remaining(_typed.process_of(owner)) if owner else 0.0
                     found.append(Due(actor, at, owner, seconds))
             return found

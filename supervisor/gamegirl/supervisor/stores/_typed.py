@@ -205,6 +205,12 @@ def fenced(owner: str | None, rev: str | None, since: str | None) -> Fenced:
     return Fenced(owner, revision_number(rev), revision_number(since) if since else None)
 
 
+def fence_of(stored: Stored) -> Fenced:
+    """What a fence says, whoever has spoilt it; what is no fence names no owner."""
+    held = stored if isinstance(stored, dict) else {}
+    return fenced(*(_text(held.get(name)) for name in (b"owner", b"rev", SINCE_FIELD)))
+
+
 def conflict(fence: str, rev: str | None) -> Conflict | Broken:
     """The outcome for a fence with another revision than the one before the commit's."""
     revision = revision_number(rev)
