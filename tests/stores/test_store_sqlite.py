@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sqlite3
 import subprocess
@@ -263,6 +264,28 @@ async def test_lost_lock_file_is_made_again(path: Path) -> None:
     assert lock.exists()
     assert isinstance((await other.claim([Claim(ACTOR, [], "n")]))[0], Owned)
     lock.unlink()
+    await store.aclose()
+    await other.aclose()
+
+
+async def test_lost_lock_file_is_made_again_once_it_can_be(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A renewal that could open no file fails, and leaves it to the next one to make ours anew."""
+    store, other = SqliteStore(path), SqliteStore(path)
+    await owned(store)
+    await other.open(Process("p2"), 3.0)
+    (Path(f"{path}.locks") / "p1.lock").unlink()
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("gamegirl.supervisor.stores._locks.os.open", refuse)
+        with pytest.raises(StoreUnavailableError, match="Too many open files"):
+            await store.renew()
+    await store.renew()
+    assert isinstance((await other.claim([Claim(ACTOR, [], "n")]))[0], Owned)
     await store.aclose()
     await other.aclose()
 

@@ -47,42 +47,20 @@ class ProcessLocks:
         Raises:
             StoreUnavailableError: Another one of that name is.
         """
-        if sys.platform == "win32":
-            raise StoreUnavailableError(
-                "the SQLite store needs the file locks of a POSIX system: use Redis here",
-                fate=Fate.NOT_EXECUTED,
-            )
         self.let_go()
-        self._directory.mkdir(parents=True, exist_ok=True)
-        path = self._path(process.name)
-        deadline = time.monotonic() + _MAKE_SECONDS
-        while True:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _is_at(handle, path):
-                    os.truncate(handle, 0)
-                    os.pwrite(handle, process.instance.encode("utf-8", "surrogateescape"), 0)
-                    self._mine, self._process = handle, process
-                    return
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    os.close(handle)
-                    raise StoreUnavailableError(
-                        f"another live process is called {process.name!r}: names must be unique",
-                        fate=Fate.NOT_EXECUTED,
-                    ) from None
-                time.sleep(0.01)
-            except BaseException:
-                os.close(handle)
-                raise
-            os.close(handle)
+        self._mine = self._take(process)
+        self._process = process
 
     def renew(self) -> None:
-        """See to it that the lock file is still there (somebody may have tidied up)."""
+        """See to it that the lock file is still there (somebody may have tidied up).
+
+        Raises:
+            OSError: It isn't, and can't be made now; the next renewal tries again.
+        """
         process, handle = self._process, self._mine
         if process and handle is not None and not _is_at(handle, self._path(process.name)):
-            self.hold(process)
+            self._mine = self._take(process)  # The old one stays ours until there is another.
+            os.close(handle)
 
     def let_go(self) -> None:
         """Remove the lock file and give up the lock."""
@@ -116,6 +94,37 @@ class ProcessLocks:
                     path.unlink()
             return None
         finally:
+            os.close(handle)
+
+    def _take(self, process: Process) -> int:
+        """Make the lock file and lock it; the open file."""
+        if sys.platform == "win32":
+            raise StoreUnavailableError(
+                "the SQLite store needs the file locks of a POSIX system: use Redis here",
+                fate=Fate.NOT_EXECUTED,
+            )
+        self._directory.mkdir(parents=True, exist_ok=True)
+        path = self._path(process.name)
+        deadline = time.monotonic() + _MAKE_SECONDS
+        while True:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_at(handle, path):
+                    os.truncate(handle, 0)
+                    os.pwrite(handle, process.instance.encode("utf-8", "surrogateescape"), 0)
+                    return handle
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    os.close(handle)
+                    raise StoreUnavailableError(
+                        f"another live process is called {process.name!r}: names must be unique",
+                        fate=Fate.NOT_EXECUTED,
+                    ) from None
+                time.sleep(0.01)
+            except BaseException:
+                os.close(handle)
+                raise
             os.close(handle)
 
     def _path(self, name: str) -> Path:
