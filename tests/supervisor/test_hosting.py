@@ -32,7 +32,7 @@ from gamegirl.actors import (
     Write,
     WrongThreadError,
 )
-from gamegirl.actors.session import GameBooted
+from gamegirl.actors.session import GameBooted, PlayerJoined
 from gamegirl.actors.session._messages import Join
 from gamegirl.supervisor import (
     Clock,
@@ -469,6 +469,46 @@ async def test_a_closed_supervisor_with_a_crash_of_an_actor_that_was_released_is
     await anyio.lowlevel.checkpoint()
     gc.collect()
     assert gone() is None
+
+
+class _Fragile(logging.Handler):
+    """Raises on each record that names Zoe, as a host's filter or as its handler."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if "Zoe" in record.getMessage():
+            raise RuntimeError("no pattern matches")
+        return False
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        return self.filter(record)
+
+
+@pytest.mark.parametrize("where", ["filter", "handler"])
+async def test_logging_that_raises_costs_its_records_alone(
+    where: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever joins gets an answer, others play on; that records are lost is said once."""
+    logger, fragile = logging.getLogger("gamegirl"), _Fragile()
+    caplog.set_level(logging.INFO, "gamegirl")
+    if where == "filter":
+        logger.addFilter(fragile.filter)
+    else:
+        logger.addHandler(fragile)
+    try:
+        async with Supervisor("memory://") as supervisor:
+            sessions = [supervisor.session(channel) for channel in ("a", "b")]
+            events = supervisor.events()
+            for session in sessions:
+                await session.boot("G" + session.channel_id)
+                await session.join("1", "Zoe")
+    finally:
+        logger.removeFilter(fragile.filter)
+        logger.removeHandler(fragile)
+    joined = [event async for event in events if isinstance(event, PlayerJoined)]
+    assert [event.channel_id for event in joined] == ["a", "b"]
+    said = capsys.readouterr().err
+    assert said.count("PlayerJoined was not logged") == 1
+    assert said.count("RuntimeError: no pattern matches") == 1
 
 
 async def test_a_closed_supervisor_in_which_a_timer_crashed_is_let_go_of() -> None:

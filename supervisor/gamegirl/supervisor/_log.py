@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
+import traceback
+from contextlib import suppress
 from typing import Any, cast
 
 from gamegirl.actors import session
@@ -34,17 +37,44 @@ _LEVELS: dict[type, int] = {
 }
 
 
-def log_event(event: object) -> None:
-    """Write the event to the log, if it is one for the log: one record, on one line.
+class EventLog:
+    """Writes events to the log.
 
-    Whatever an id, a name or an error has in it that isn't printable is escaped, so that none can
-    forge a line or speak to a terminal.
+    A host's own filters and handlers run within it: what these raise must reach nobody who decides
+    about a game.
     """
-    level = _LEVELS.get(type(event))
-    if level is not None and _logger.isEnabledFor(level):
-        names = cast(Any, type(event)).__struct_fields__
-        shown = ", ".join(f"{name}={told(getattr(event, name))}" for name in names)
-        _logger.log(level, "%s(%s)", type(event).__name__, shown)
+
+    def __init__(self) -> None:
+        self._failed = False
+
+    def write(self, event: object) -> None:
+        """Write the event to the log, if it is one for the log: one record, on one line.
+
+        Whatever an id, a name or an error has in it that isn't printable is escaped, so that none
+        can forge a line or speak to a terminal.
+        """
+        level = _LEVELS.get(type(event))
+        if level is None:
+            return
+        try:
+            if _logger.isEnabledFor(level):
+                names = cast(Any, type(event)).__struct_fields__
+                shown = ", ".join(f"{name}={told(getattr(event, name))}" for name in names)
+                _logger.log(level, "%s(%s)", type(event).__name__, shown)
+        except Exception as error:  # noqa: BLE001 - it is told where the log can't be
+            self._tell(type(event).__name__, error)
+
+    def _tell(self, name: str, error: Exception) -> None:
+        """Say once, where `logging` says it of handlers that notice, that records are lost."""
+        if self._failed or not logging.raiseExceptions:
+            return
+        self._failed = True
+        with suppress(Exception):  # There may be no standard error.
+            sys.stderr.write(
+                f"gamegirl: {name} was not logged: a filter or handler of the logger 'gamegirl' "
+                "raises; repair it, until then its records are lost (this is said once)\n"
+            )
+            traceback.print_exception(error)
 
 
 def told(thing: object) -> str:

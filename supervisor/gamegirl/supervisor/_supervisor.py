@@ -42,7 +42,7 @@ from gamegirl.supervisor._games import Games, SavedGame
 from gamegirl.supervisor._hosting import spawn
 from gamegirl.supervisor._keeper import Keeper
 from gamegirl.supervisor._lifecycle import Crash
-from gamegirl.supervisor._log import log_event
+from gamegirl.supervisor._log import EventLog
 from gamegirl.supervisor._performer import Performer, performing
 from gamegirl.supervisor._settings import Durability, Settings
 from gamegirl.supervisor._signal import signal_maker, yielder
@@ -134,7 +134,7 @@ class Supervisor:
         self._store = open_store(store)
         self._clock = Clock() if clock is None else clock
         self._random = random.Random(secrets.randbits(128)) if randomness is None else randomness
-        self._hub = EventHub(self.settings.events_max, log_event)
+        self._hub = EventHub(self.settings.events_max, EventLog().write)
         self._behaviour = SessionBehaviour(self.settings, on_turn, self._hub.audience)
         self._behaviours = (self._behaviour, *behaviours)
         self._games = Games(self._store, self._new_nonce)
