@@ -8,10 +8,13 @@ from functools import partial
 import anyio
 import anyio.lowlevel
 import pytest
-from tests.supervisor.hosts import hosted
+from tests.supervisor.hosts import Adder, hosted
 
 from gamegirl.actors.session import ClosedTurn, Session, TurnGivenUp
 from gamegirl.supervisor import Supervisor
+from gamegirl.supervisor._cell import Cell
+from gamegirl.supervisor._performer import Performer
+from gamegirl.supervisor.stores import ActorKey
 from gamegirl.testing import eventually
 
 pytestmark = pytest.mark.anyio
@@ -83,6 +86,36 @@ async def test_the_next_narrator_waits_until_the_cancelled_one_has_cleaned_up() 
             while not await session.history():
                 await anyio.lowlevel.checkpoint()
         assert most == 1
+
+
+async def test_a_narrator_cancelled_while_it_waited_leaves_nothing_behind() -> None:
+    """Once the one before it has cleaned up, nothing of either is kept."""
+    clean = anyio.Event()
+
+    class Slow(Adder):
+        async def perform(self, work: object) -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await clean.wait()
+
+    def unheard(*_: object) -> None:
+        raise AssertionError("cancelled work has no result")
+
+    async with anyio.create_task_group() as tasks:
+        performer = Performer(tasks, 4, unheard, unheard)
+        cell = Cell(ActorKey("adder", "a"), Slow())
+        for _ in range(3):
+            performer.start(cell, "work", None)
+            await anyio.wait_all_tasks_blocked()
+        performer.cancel_all(cell)
+        await anyio.wait_all_tasks_blocked()
+        kept = performer._latest  # pyright: ignore[reportPrivateUsage]
+        assert kept, "the next one would have to wait"
+        clean.set()
+        await anyio.wait_all_tasks_blocked()
+        assert not kept
 
 
 async def test_restarts_use_up_no_retries() -> None:

@@ -71,8 +71,9 @@ class Performer:
         self.cancel(cell, key)
         if self._closed:
             return
-        started = _Work(self, cell, self._latest.get((cell.key, key)))
-        self._current.setdefault(cell, {})[key] = self._latest[cell.key, key] = started
+        name = cell.key, key
+        started = _Work(self, cell, self._unfinished(name))
+        self._current.setdefault(cell, {})[key] = self._latest[name] = started
         self._tasks.start_soon(self._run, key, work, delay, started)
 
     def cancel(self, cell: Cell, key: str) -> None:
@@ -105,6 +106,13 @@ class Performer:
     def __len__(self) -> int:
         return sum(map(len, self._current.values()))
 
+    def _unfinished(self, name: tuple[ActorKey, str]) -> _Work | None:
+        """The latest work under an actor's key of which something still runs; None: none does."""
+        work = self._latest.get(name)
+        while work is not None and work.over.is_set():
+            work = work.before  # What was cancelled while it waited is over before this is.
+        return work
+
     async def _run(self, key: str, work: object, delay: float, started: _Work) -> None:
         cell = started.cell
         performing.set(started)
@@ -120,9 +128,9 @@ class Performer:
                 async with self._limiter:
                     message, failure = await self._perform(cell, work, started.scope)
         finally:
-            if started.before is None and self._latest.get((cell.key, key)) is started:
-                del self._latest[cell.key, key]
             started.over.set()
+            if self._unfinished((cell.key, key)) is None:
+                self._latest.pop((cell.key, key), None)
         if self._current.get(cell, {}).get(key) is not started:
             return  # It was cancelled or replaced: its result is nobody's.
         self.cancel(cell, key)
