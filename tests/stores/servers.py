@@ -45,6 +45,10 @@ class Server:
             self._process.wait()
             self._process = None
 
+    def sibling(self, folder: Path) -> Server:
+        """Another server, which isn't running."""
+        return Server(self._binary, folder)
+
     def client(self, **options: Any) -> Any:
         return cast("Any", redis.Redis)(
             unix_socket_path=str(self.socket), **{"protocol": 2} | options

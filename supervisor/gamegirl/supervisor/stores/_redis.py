@@ -59,9 +59,6 @@ _UPTIME = re.compile(rb"uptime_in_seconds:([0-9]+)")
 _NONSENSE = (LookupError, TypeError, ValueError, AttributeError)
 """What comes of answers that no script of ours gives."""
 
-_ELSEWHERE = ("READONLY", "MASTERDOWN")
-"""With these a server says that another one is the primary now: its address is looked up anew."""
-
 _SIDE_THREADS = 4
 """Threads for all that isn't a commit, so that a lease renewal never queues behind a batch."""
 
@@ -346,7 +343,7 @@ class RedisStore:
                 result: T = done.value
                 return result
             except Refused as refused:
-                if any(str(one).startswith(_ELSEWHERE) for one in refused.answers):
+                if any(map(_redis_errors.elsewhere, refused.answers)):
                     wire.fail(ConnectionError("the server is no longer the primary"))
                 refusal = partial(self._refusal, doing, refused.answers)
                 raise await self._aside(refusal) from refused

@@ -16,6 +16,8 @@ from gamegirl.actors import Fate, StoreUnavailableError
 
 _NOPERM = r"NOPERM|[Nn]o permissions|can't (run|execute) this command|can't access at least one"
 _PASSWORD = "it refuses our user or password: check the store's URL and the server's users"
+_REPLICA = r"READONLY|read only replica"
+_CUT_OFF = r"MASTERDOWN|[Ll]ink with MASTER is down"
 _MEANINGS = (
     (r"CERTIFICATE_VERIFY_FAILED",
      "its certificate isn't for this host, or not trusted: see the host, and ssl_ca_certs="),
@@ -27,14 +29,14 @@ _MEANINGS = (
     (_NOPERM, "our user may not do that: give it the ACL rule of docs/operations.md"),
     (r"OOM|used memory > 'maxmemory'",
      "it is out of memory: raise maxmemory; all goes on as soon as there is room"),
-    (r"READONLY|read only replica",
+    (_REPLICA,
      "it is a read-only replica: the URL must lead to the primary"),
     (r"MISCONF|unable to persist|not able to persist",
      "it can't save to its disk and refuses writes: look at its log and its disk"),
     (r"NOREPLICAS|good replicas|good slaves",
      "it has too few good replicas to accept writes (min-replicas-to-write)"),
     (r"LOADING|loading the dataset", "it is still loading its data set"),
-    (r"MASTERDOWN|link with MASTER is down", "it is a replica that has lost its primary"),
+    (_CUT_OFF, "it is a replica that has lost its primary"),
     (r"CLUSTERDOWN|MOVED|ASK|CROSSSLOT|TRYAGAIN",
      "it is a cluster: GameGirl needs a standalone Redis or Valkey"),
     (r"BUSY|busy running a script",
@@ -43,10 +45,15 @@ _MEANINGS = (
      "it has no connection left for us: raise maxclients or close other clients"),
     (r"GGINDEX", "gg:due is not the due index: move that key aside"),
 )  # fmt: skip
-_PATTERNS = tuple(
-    (re.compile("|".join(rf"(?<!\w){word}(?!\w)" for word in words.split("|"))), meaning)
-    for words, meaning in _MEANINGS
-)
+
+
+def _pattern(words: str) -> re.Pattern[str]:
+    """What finds one of the words anywhere in a text."""
+    return re.compile("|".join(rf"(?<!\w){word}(?!\w)" for word in words.split("|")))
+
+
+_PATTERNS = tuple((_pattern(words), meaning) for words, meaning in _MEANINGS)
+_ELSEWHERE = _pattern(f"{_REPLICA}|{_CUT_OFF}")
 
 
 def unavailable(
@@ -69,6 +76,15 @@ def nonsense(error: Exception) -> StoreUnavailableError:
 def denied(error: Exception) -> bool:
     """Whether it was refused because our user has no right to it."""
     return re.search(_NOPERM, str(error)) is not None
+
+
+def elsewhere(answer: object) -> bool:
+    """Whether a server says so that another one is the primary now: its address is looked up anew.
+
+    A script that was refused says it in the middle of a text of its own.
+    """
+    refused = isinstance(answer, exceptions.ResponseError)
+    return refused and _ELSEWHERE.search(str(answer)) is not None
 
 
 def lacking(rights: Sequence[str]) -> str:
