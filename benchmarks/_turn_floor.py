@@ -36,7 +36,7 @@ from gamegirl.supervisor.stores import Commit, Outcome
 from gamegirl.supervisor.stores._encode import commit_arguments
 from gamegirl.supervisor.stores._packing import parts_of
 from gamegirl.supervisor.stores._redis_client import client_for
-from gamegirl.supervisor.stores._redis_exchange import own
+from gamegirl.supervisor.stores._redis_exchange import Connections
 from gamegirl.supervisor.stores._redis_wire import Wire
 from gamegirl.supervisor.stores._scripts import COMMIT
 from gamegirl.supervisor.stores._typed import DUE_KEY
@@ -68,8 +68,8 @@ async def turn_floor(site: Site) -> AsyncGenerator[Measure, None]:
     caught = await _caught(site.redis)
     commits = [[_Spelled.of(commit) for commit in caught[channel]] for channel in range(CHANNELS)]
     first = [caught[channel][0] for channel in range(CHANNELS)]
-    pool = client_for(site.redis, _SECONDS).connection_pool
-    wire = Wire(await anyio.to_thread.run_sync(own, pool, "measure"), _SECONDS)
+    connections = Connections(client_for(site.redis, _SECONDS).connection_pool)
+    wire = Wire(await anyio.to_thread.run_sync(connections.own, "measure"), _SECONDS)
     await wire.exchange([(parts_of((b"SCRIPT", b"LOAD", COMMIT.text)), 1)])
 
     async def make(portion: Sequence[_Spelled]) -> None:

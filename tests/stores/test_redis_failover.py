@@ -6,16 +6,19 @@ stays with the old one, which reads as before and refuses to write.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import redis
 from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
-from tests.stores.servers import ACTOR, Server, owned
+from tests.stores.servers import ACTOR, Server, owned, write
 
 from gamegirl.actors import StoreUnavailableError
-from gamegirl.supervisor.stores import Claim, Claimed, RedisStore, _redis_errors
+from gamegirl.supervisor.stores import Claim, Claimed, Process, RedisStore, _redis_errors
+from gamegirl.supervisor.stores._redis_wire import Wire
 
 pytestmark = pytest.mark.anyio
 
@@ -35,6 +38,10 @@ class Service:
         self.url = f"unix://{name}"
         name.symlink_to(old.socket)
 
+    def client(self) -> Any:
+        """A client of the host's own, of whoever is the primary when it connects."""
+        return cast("Any", redis.Redis)(unix_socket_path=str(self.name), protocol=2)
+
     def fail_over(self) -> None:
         with self.old.client() as client:
             client.replicaof("127.0.0.1", 1)
@@ -53,8 +60,16 @@ def service(server: Server, tmp_path: Path) -> Iterator[Service]:
     new.stop()
 
 
-async def test_a_refused_claim_goes_to_the_new_primary_next_time(service: Service) -> None:
+@pytest.mark.parametrize("threaded", [False, True], ids=["by the loop", "by a thread"])
+async def test_a_refused_claim_goes_to_the_new_primary_next_time(
+    service: Service, threaded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its script says in the middle of a text that the server is a replica now."""
+
+    def fits(_: object) -> bool:
+        return not threaded
+
+    monkeypatch.setattr(Wire, "fits", fits)
     store = RedisStore(service.url)
     await owned(store)
     service.fail_over()
@@ -65,6 +80,65 @@ async def test_a_refused_claim_goes_to_the_new_primary_next_time(service: Servic
     with service.new.client() as client:
         assert client.exists(ACTOR.fence)
     await store.aclose()
+
+
+async def test_the_lease_is_renewed_at_the_new_primary(service: Service) -> None:
+    """The second renewal after a failover is there; two of three may fail before a lease ends."""
+    store = RedisStore(service.url)
+    await store.open(Process("p1"), 60.0)
+    service.fail_over()
+    with suppress(StoreUnavailableError):
+        await store.renew()
+    assert not await store.renew(), "another server has not known the process all the time"
+    with service.new.client() as client:
+        assert client.pttl("gg:lease:p1") > 0
+    await store.aclose()
+
+
+Refused = Callable[[RedisStore, Claimed], Awaitable[object]]
+
+
+async def commit(store: RedisStore, claim: Claimed) -> None:
+    await store.commit([write(claim)])
+
+
+async def claim_again(store: RedisStore, claim: Claimed) -> None:
+    await store.claim([Claim(ACTOR, [], "n")])
+
+
+async def renew(store: RedisStore, claim: Claimed) -> None:
+    await store.renew()
+
+
+@pytest.mark.parametrize("refused", [commit, claim_again, renew])
+async def test_nothing_is_read_from_a_replica_once_one_refusal_was_seen(
+    service: Service, refused: Refused
+) -> None:
+    """Connections that were idle or another kind meanwhile lead to the new primary, too."""
+    with service.client() as client:
+        store = RedisStore(client)
+        claim = await owned(store)
+        pool = client.connection_pool
+        idle = [pool.get_connection() for _ in range(3)]
+        for connection in idle:
+            pool.release(connection)
+        service.fail_over()
+        with service.new.client() as admin:
+            admin.set("gg:new", "x")
+            admin.zadd("gg:due", {"session:new": 1})
+        assert list(await store.read(["gg:new"])) == [None], "it reads from the replica until then"
+        with pytest.raises(StoreUnavailableError, match="read-only replica"):
+            await refused(store, claim)
+        assert list(await store.read(["gg:new"])) == [b"x"]
+        waiting = [pool.get_connection() for _ in range(3)]
+        while waiting:  # Each of them is the only idle one once.
+            pool.release(waiting.pop())
+            assert [due.actor.actor_id for due in await store.due(5.0)] == ["new"]
+            assert [entry.value for entry in await store.entries(["gg:new"])] == [b"x"]
+            names = [name async for batch in store.scan("gg:new") for name in batch]
+            assert names == ["gg:new"]
+            pool.get_connection()
+        await store.aclose()
 
 
 @pytest.mark.parametrize(

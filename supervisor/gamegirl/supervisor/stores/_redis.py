@@ -43,6 +43,7 @@ from gamegirl.supervisor.stores._protocol import (
     Process,
 )
 from gamegirl.supervisor.stores._redis_calls import PORTION, Batch, Refused, Steps, evaluation
+from gamegirl.supervisor.stores._redis_exchange import Connections
 from gamegirl.supervisor.stores._redis_wire import Wire
 
 T = TypeVar("T")
@@ -85,6 +86,7 @@ class RedisStore:
             self._client = _redis_client.checked_client(target)
             self._shown = "<a client>"
         self._ours = isinstance(target, str)
+        self._connections = Connections(self._client.connection_pool)
         self._process: Process | None = None
         self._lease_milliseconds = 0
         self._habits = _redis_claims.Habits()
@@ -93,6 +95,7 @@ class RedisStore:
         self._commit_threads: CapacityLimiter | None = None
         self._side_threads: CapacityLimiter | None = None
         self._wire: Wire | None = None
+        self._wire_since = 0
         self._wiring = Lock()
         self.threaded = True
 
@@ -251,7 +254,6 @@ class RedisStore:
 
     def _through(self, doing: str, steps: Steps[T]) -> T:
         """Take the steps on a connection of the pool's."""
-        pool = self._client.connection_pool
         answers: list[list[Any]] | None = None
         while True:
             try:
@@ -263,7 +265,7 @@ class RedisStore:
                 raise self._refusal(doing, refused.answers) from refused
             except _NONSENSE as error:
                 raise _redis_errors.nonsense(error) from error
-            answers = _redis_exchange.exchange(pool, doing, requests)
+            answers = _redis_exchange.exchange(self._connections, doing, requests)
 
     def _check_rights(self) -> None:
         lacking = self._lacking("open")
@@ -273,8 +275,8 @@ class RedisStore:
             )
 
     def _lacking(self, doing: str) -> Sequence[str]:
-        pool = self._client.connection_pool
-        (answers,) = _redis_exchange.exchange(pool, doing, [_redis_rights.QUESTION])
+        question = [_redis_rights.QUESTION]
+        (answers,) = _redis_exchange.exchange(self._connections, doing, question)
         try:
             return _redis_rights.lacking(answers)
         except ResponseError as error:
@@ -303,9 +305,9 @@ class RedisStore:
 
     def _exchange(self, doing: str, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
         """Send commands on one connection and read an answer (or a ResponseError) for each."""
-        pool = self._client.connection_pool
         requests = ((parts_of(command), 1) for command in commands)
-        return [answer for (answer,) in _redis_exchange.exchange(pool, doing, requests)]
+        answers = _redis_exchange.exchange(self._connections, doing, requests)
+        return [answer for (answer,) in answers]
 
     def _understood(self, decode: Callable[[], T]) -> T:
         try:
@@ -323,9 +325,9 @@ class RedisStore:
             if self._wire is not None and self._wire.alive:
                 return self._wire
             self._wire = None
-            pool = self._client.connection_pool
+            self._wire_since = self._connections.moves
             with CancelScope(shield=True):  # Or a connection could be lost on the way.
-                connection = await self._aside(partial(_redis_exchange.own, pool, doing))
+                connection = await self._aside(partial(self._connections.own, doing))
                 self.threaded = not Wire.fits(connection)
                 if self.threaded:
                     connection.disconnect()
@@ -343,8 +345,9 @@ class RedisStore:
                 result: T = done.value
                 return result
             except Refused as refused:
-                if any(map(_redis_errors.elsewhere, refused.answers)):
-                    wire.fail(ConnectionError("the server is no longer the primary"))
+                if any(map(_redis_errors.elsewhere, refused.answers)) and wire.failure is None:
+                    self._connections.moved(self._wire_since)
+                    self._leave_replica()
                 refusal = partial(self._refusal, doing, refused.answers)
                 raise await self._aside(refusal) from refused
             except _NONSENSE as error:
@@ -355,12 +358,23 @@ class RedisStore:
             except OSError as error:
                 raise _redis_errors.unavailable(error, doing, Fate.IN_DOUBT) from error
 
+    def _leave_replica(self) -> None:
+        """Give up a connection that was made before another server was found to be the primary.
+
+        What is under way on it is in doubt; a replica would have refused it.
+        """
+        if self._wire is not None and self._wire_since != self._connections.moves:
+            self._wire.fail(ConnectionError("the server is no longer the primary"))
+
     # Threads.
 
     async def _aside(self, run: Callable[[], T]) -> T:
         if self._side_threads is None:
             self._side_threads = CapacityLimiter(_SIDE_THREADS)
-        return await to_thread.run_sync(run, limiter=self._side_threads)
+        try:
+            return await to_thread.run_sync(run, limiter=self._side_threads)
+        finally:
+            self._leave_replica()
 
     def _committing(self) -> CapacityLimiter:
         if self._commit_threads is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import attrs
 import redis
 from redis.exceptions import ResponseError
 
@@ -13,11 +14,67 @@ from gamegirl.supervisor.stores import _redis_errors
 from gamegirl.supervisor.stores._redis_calls import Request
 
 
-def exchange(pool: Any, doing: str, requests: Iterable[Request]) -> list[list[Any]]:
+@attrs.define(eq=False)
+class Connections:
+    """Connections to the primary, as a client's pool makes them.
+
+    After a failover the old primary may live on as a replica and keep its clients, which came to it
+    by a name that leads elsewhere now. It refuses what they write, but answers what they read. So
+    once one connection has found out, all that are older are made anew before they are used.
+
+    Attributes:
+        pool: The client's.
+        moves: How often a server was found not to be the primary any more.
+    """
+
+    pool: Any
+    moves: int = 0
+
+    def moved(self, since: int) -> None:
+        """One that was made after so many moves has found its server not to be the primary."""
+        if self.moves == since:  # Else others of its age have found out before.
+            self.moves += 1
+
+    def take(self, doing: str) -> Any:
+        """A connection of the pool's, which must get it back.
+
+        Raises:
+            StoreUnavailableError: There is none to be had.
+        """
+        since = self.moves
+        try:
+            connection = self.pool.get_connection()
+            if getattr(connection, "gamegirl_moves", 0) != since:
+                try:
+                    connection.disconnect()
+                    connection.connect()
+                except BaseException:
+                    self.pool.release(connection)
+                    raise
+                connection.gamegirl_moves = since
+        except (redis.RedisError, OSError, ValueError) as error:
+            raise _redis_errors.unavailable(error, doing, Fate.NOT_EXECUTED) from error
+        return connection
+
+    def own(self, doing: str) -> Any:
+        """A connection as the pool makes them, of which it knows nothing.
+
+        Raises:
+            StoreUnavailableError: There is none to be had.
+        """
+        try:
+            connection = self.pool.connection_class(**self.pool.connection_kwargs)
+            connection.connect()
+        except (redis.RedisError, OSError, ValueError) as error:
+            raise _redis_errors.unavailable(error, doing, Fate.NOT_EXECUTED) from error
+        return connection
+
+
+def exchange(connections: Connections, doing: str, requests: Iterable[Request]) -> list[list[Any]]:
     """Send requests and read what each is answered: values, or a `ResponseError` for a refusal.
 
     Args:
-        pool: Where the connection comes from.
+        connections: Where the connection comes from.
         doing: What for, to say so if it fails.
         requests: They go out one after the other, so that the server works while the next one is
             made.
@@ -25,53 +82,40 @@ def exchange(pool: Any, doing: str, requests: Iterable[Request]) -> list[list[An
     Raises:
         StoreUnavailableError: There was no connection, or it broke.
     """
-    connection = connect(pool, doing)
-    whole = False
+    since = connections.moves
+    connection = connections.take(doing)
+    keep = False
     try:
         counts: list[int] = []
         for parts, count in requests:
             connection.send_packed_command((b"".join(parts),))
             counts.append(count)
         answers = [_read(connection, count) for count in counts]
-        whole = all(map(ended, answers))
+        if any(map(_elsewhere, answers)):
+            connections.moved(since)
+        else:
+            keep = all(map(ended, answers))
         return answers
     except (redis.RedisError, OSError) as error:
         raise _redis_errors.unavailable(error, doing, Fate.IN_DOUBT) from error
     finally:
-        if not whole:
-            connection.disconnect()  # There may be half an answer in it, or half a transaction.
-        pool.release(connection)
-
-
-def connect(pool: Any, doing: str) -> Any:
-    """A connection of the pool's, which must get it back.
-
-    Raises:
-        StoreUnavailableError: There is none to be had.
-    """
-    try:
-        return pool.get_connection()
-    except (redis.RedisError, OSError, ValueError) as error:
-        raise _redis_errors.unavailable(error, doing, Fate.NOT_EXECUTED) from error
-
-
-def own(pool: Any, doing: str) -> Any:
-    """A connection as the pool makes them, of which it knows nothing.
-
-    Raises:
-        StoreUnavailableError: There is none to be had.
-    """
-    try:
-        connection = pool.connection_class(**pool.connection_kwargs)
-        connection.connect()
-    except (redis.RedisError, OSError, ValueError) as error:
-        raise _redis_errors.unavailable(error, doing, Fate.NOT_EXECUTED) from error
-    return connection
+        if not keep:
+            # There may be half an answer in it, or half a transaction, or it leads to a replica.
+            connection.disconnect()
+        connections.pool.release(connection)
 
 
 def ended(answers: list[Any]) -> bool:
     """Whether a transaction, if it was one, is over: who may not end it has it left open."""
     return len(answers) == 1 or isinstance(answers[-1], list)
+
+
+def _elsewhere(answers: list[Any]) -> bool:
+    """Whether a server says to a request that another one is the primary now."""
+    said = list(answers)
+    if len(answers) > 1 and isinstance(answers[-1], list):
+        said += answers[-1]  # What EXEC gives.
+    return any(map(_redis_errors.elsewhere, said))
 
 
 def _read(connection: Any, count: int) -> list[Any]:
