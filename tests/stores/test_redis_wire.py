@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio
 import pytest
+import redis
+import redis.connection
+from redis.credentials import UsernamePasswordCredentialProvider
 from tests.stores.servers import ACTOR, Server, owned, write
 
 from gamegirl.actors import PutText
@@ -27,6 +30,8 @@ from gamegirl.supervisor.stores import (
 from gamegirl.supervisor.stores._redis_wire import Wire
 
 pytestmark = pytest.mark.anyio
+
+PARSERS: Any = redis.connection
 
 
 async def test_commits_need_no_thread(server: Server) -> None:
@@ -98,14 +103,82 @@ async def test_a_host_may_close_its_own_client(server: Server) -> None:
         await store.aclose()
 
 
-async def test_protocol_3_is_left_to_its_own_client(server: Server) -> None:
-    """Under it there are messages between the answers, which must be taken for none."""
-    with server.client(protocol=3) as client:
+async def connections_of(store: RedisStore, admin: Any) -> int:
+    """How many connections claims and commits make once the first of each are made."""
+    claim = await owned(store)
+    assert list(await store.commit([write(claim)])) == [Done()]
+    made: int = admin.info("stats")["total_connections_received"]
+    for revision in range(2, 12):
+        assert list(await store.commit([write(claim, revision)])) == [Done()]
+        await store.claim([Claim(ActorKey("session", f"c{revision}"), [], "n")])
+    made_since: int = admin.info("stats")["total_connections_received"] - made
+    return made_since
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"protocol": 3},
+        {"protocol": 3, "parser_class": PARSERS._RESP3Parser},
+        {"protocol": 3, "parser_class": PARSERS._RESP2Parser},
+        {"credential_provider": UsernamePasswordCredentialProvider("default", "any")},
+    ],
+    ids=["as they are made", "protocol 3", "its parser", "another parser", "a login of their own"],
+)
+async def test_clients_of_protocol_3_are_served_by_the_loop_too(
+    redis_url: str, options: dict[str, Any]
+) -> None:
+    """Their connections for commits speak protocol 2, whatever the client's speak."""
+    connect = cast("Any", redis.Redis).from_url
+    with connect(redis_url, **options) as client, connect(redis_url) as admin:
         store = RedisStore(client)
-        claim = await owned(store)
-        assert list(await store.commit([write(claim)])) == [Done()]
+        assert await connections_of(store, admin) == 0
+        assert not store.threaded
+        assert await store.renew()
+        await store.aclose()
+
+
+def only_protocol_3(**options: Any) -> Any:
+    """A connection of a host's own, which speaks what it speaks."""
+    return cast("Any", redis.UnixDomainSocketConnection)(**options | {"protocol": 3})
+
+
+def knows_no_protocol(*, path: str, himport_registry: object = None) -> Any:
+    """One that can't be told which protocol to speak."""
+    return cast("Any", redis.UnixDomainSocketConnection)(path)
+
+
+@pytest.mark.parametrize("connection_class", [only_protocol_3, knows_no_protocol])
+async def test_that_connections_do_not_fit_is_remembered(
+    server: Server, connection_class: Callable[..., Any]
+) -> None:
+    """Clients that can't be had with protocol 2 commit in threads, on their pool's connections."""
+    make_pool = cast("Any", redis.ConnectionPool)
+    pool = make_pool(connection_class=connection_class, path=str(server.socket))
+    with redis.Redis(connection_pool=pool) as client, server.client() as admin:
+        store = RedisStore(client)
+        assert await connections_of(store, admin) == 0
         assert store.threaded
         await store.aclose()
+
+
+async def test_it_is_found_out_anew_at_each_opening_whether_connections_fit(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was in the way is remembered no longer than a store is open."""
+
+    def unfit(_: object) -> bool:
+        return False
+
+    store = RedisStore(server.url)
+    monkeypatch.setattr(Wire, "fits", unfit)
+    await owned(store)
+    assert store.threaded
+    monkeypatch.undo()
+    await owned(store)
+    assert not store.threaded
+    await store.aclose()
 
 
 async def test_an_answer_may_take_long_as_long_as_it_comes() -> None:

@@ -1,7 +1,7 @@
 """The store in Redis (or Valkey), standalone: one script call for each portion of a batch.
 
 Commits travel on a connection that the loop itself serves (`Wire`). All else, and commits on a
-client that has no real sockets, is done by the synchronous client in worker threads: it behaves
+client that can't have such a one, is done by the synchronous client in worker threads: it behaves
 alike under asyncio and trio, and a cancelled caller can't leave a connection with half an answer in
 it. redis-py's own retries are off: whoever has the commit ids decides what to resend.
 """
@@ -97,6 +97,7 @@ class RedisStore:
         self._wire: Wire | None = None
         self._wire_since = 0
         self._wiring = Lock()
+        self._unfit = False
         self.threaded = True
 
     def __repr__(self) -> str:
@@ -114,6 +115,7 @@ class RedisStore:
             await self._wire.aclose()
         self._commit_threads = self._side_threads = self._wire = None
         self._wiring = Lock()
+        self._unfit = False
         await self._aside(self._check_rights)
         await self.renew()
 
@@ -318,21 +320,23 @@ class RedisStore:
     # What the loop does itself.
 
     async def _wired(self, doing: str) -> Wire | None:
-        """The connection that the loop serves, made if need be; None: ours have no real sockets."""
+        """The connection that the loop serves, made if need be; None: ours don't fit."""
         if self._wire is not None and self._wire.alive:
             return self._wire
         async with self._wiring:
+            if self._unfit:
+                return None
             if self._wire is not None and self._wire.alive:
                 return self._wire
             self._wire = None
             self._wire_since = self._connections.moves
             with CancelScope(shield=True):  # Or a connection could be lost on the way.
                 connection = await self._aside(partial(self._connections.own, doing))
-                self.threaded = not Wire.fits(connection)
-                if self.threaded:
-                    connection.disconnect()
-                else:
+                if connection is not None and Wire.fits(connection):
                     self._wire = Wire(connection, connection.socket_timeout)
+                elif connection is not None:
+                    connection.disconnect()
+                self.threaded = self._unfit = self._wire is None
             return self._wire
 
     async def _over(self, wire: Wire, doing: str, steps: Steps[T]) -> T:

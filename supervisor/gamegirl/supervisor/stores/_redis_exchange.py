@@ -13,6 +13,15 @@ from gamegirl.actors import Fate
 from gamegirl.supervisor.stores import _redis_errors
 from gamegirl.supervisor.stores._redis_calls import Request
 
+_PUSHED = frozenset(
+    (
+        "maint_notifications_config",
+        "maint_notifications_pool_handler",
+        "oss_cluster_maint_notifications_handler",
+    )
+)
+"""Options for messages that come between answers; with them some parsers take protocol 3 only."""
+
 
 @attrs.define(eq=False)
 class Connections:
@@ -57,13 +66,22 @@ class Connections:
         return connection
 
     def own(self, doing: str) -> Any:
-        """A connection as the pool makes them, of which it knows nothing.
+        """A connection like the pool's, of which it knows nothing, but with protocol 2.
+
+        Returns:
+            None if the pool's connections can't be made so.
 
         Raises:
             StoreUnavailableError: There is none to be had.
         """
         try:
-            connection = self.pool.connection_class(**self.pool.connection_kwargs)
+            try:
+                options = {**self.pool.connection_kwargs, "protocol": 2}
+                for name in _PUSHED.intersection(options):
+                    del options[name]
+                connection = self.pool.connection_class(**options)
+            except (AttributeError, TypeError):  # A pool or connections of the host's own making.
+                return None
             connection.connect()
         except (redis.RedisError, OSError, ValueError) as error:
             raise _redis_errors.unavailable(error, doing, Fate.NOT_EXECUTED) from error
