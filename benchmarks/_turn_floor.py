@@ -68,7 +68,7 @@ async def turn_floor(site: Site) -> AsyncGenerator[Measure, None]:
     caught = await _caught(site.redis)
     commits = [[_Spelled.of(commit) for commit in caught[channel]] for channel in range(CHANNELS)]
     first = [caught[channel][0] for channel in range(CHANNELS)]
-    connections = Connections(client_for(site.redis, _SECONDS).connection_pool)
+    connections = Connections(client_for(site.redis, _SECONDS).connection_pool, _SECONDS)
     wire = Wire(await anyio.to_thread.run_sync(connections.own, "measure"), _SECONDS)
     await wire.exchange([(parts_of((b"SCRIPT", b"LOAD", COMMIT.text)), 1)])
 

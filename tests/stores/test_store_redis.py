@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, cast
 
@@ -464,3 +465,54 @@ async def test_after_a_restart_the_living_have_time_to_renew_their_leases(redis_
     client.close()
     await owner.aclose()
     await other.aclose()
+
+
+Call = Callable[[RedisStore, Claimed], Awaitable[object]]
+
+
+async def commit(store: RedisStore, claim: Claimed) -> None:
+    await store.commit([write(claim)])
+
+
+async def claim_again(store: RedisStore, claim: Claimed) -> None:
+    await store.claim([Claim(ACTOR, [], "n")])
+
+
+async def renew(store: RedisStore, claim: Claimed) -> None:
+    await store.renew()
+
+
+@pytest.mark.parametrize(
+    ("call", "connected"),
+    [(commit, True), (commit, False), (claim_again, True), (claim_again, False), (renew, True)],
+)
+async def test_a_client_that_waits_for_ever_is_not_waited_for(
+    server: Server, call: Call, connected: bool
+) -> None:
+    """The store's own timeout ends a silence if the host's client has none."""
+    with server.client(socket_timeout=None, socket_connect_timeout=None) as client:
+        store = RedisStore(client, timeout_seconds=0.2)
+        claim = await owned(store)
+        with server.client() as admin:
+            if not connected:
+                admin.client_kill_filter(_type="normal", skipme=True)
+            admin.client_pause(600)
+            with pytest.raises(StoreUnavailableError, match="in time"):
+                await call(store, claim)
+            admin.client_unpause()  # Is itself answered only then.
+        await call(store, claim)
+        await store.aclose()
+
+
+async def test_a_host_that_waits_on_its_own_client_waits_as_long_as_it_likes(
+    server: Server,
+) -> None:
+    """Connections that the store has used go back as they were, without a timeout."""
+    with server.client(socket_timeout=None) as client:
+        store = RedisStore(client, timeout_seconds=0.1)
+        await owned(store)
+        made = client.info("stats")["total_connections_received"]
+        assert client.blpop(["nothing"], timeout=0.3) is None
+        # Where it had a timeout, the client would have tried again on another one.
+        assert client.info("stats")["total_connections_received"] == made
+        await store.aclose()

@@ -70,7 +70,7 @@ class RedisStore:
     Args:
         target: A URL (`redis://`, `rediss://` or `unix://`), or a synchronous client, which stays
             yours to close (it must not decode responses; its retries should be off).
-        timeout_seconds: For connecting and for each answer; the URL's `socket_timeout` wins.
+        timeout_seconds: For connecting and for each answer; the target's own `socket_timeout` wins.
 
     Raises:
         InvalidInputError: The target is no such URL or client.
@@ -86,7 +86,7 @@ class RedisStore:
             self._client = _redis_client.checked_client(target)
             self._shown = "<a client>"
         self._ours = isinstance(target, str)
-        self._connections = Connections(self._client.connection_pool)
+        self._connections = Connections(self._client.connection_pool, timeout_seconds)
         self._process: Process | None = None
         self._lease_milliseconds = 0
         self._habits = _redis_claims.Habits()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -33,10 +35,13 @@ class Connections:
 
     Attributes:
         pool: The client's.
+        timeout_seconds: For connecting and for each answer, if the client has no timeout: a network
+            that just falls silent would end nothing for as long as the system keeps on trying.
         moves: How often a server was found not to be the primary any more.
     """
 
     pool: Any
+    timeout_seconds: float
     moves: int = 0
 
     def moved(self, since: int) -> None:
@@ -45,7 +50,7 @@ class Connections:
             self.moves += 1
 
     def take(self, doing: str) -> Any:
-        """A connection of the pool's, which must get it back.
+        """A connection of the pool's, which must be given back.
 
         Raises:
             StoreUnavailableError: There is none to be had.
@@ -61,9 +66,16 @@ class Connections:
                     self.pool.release(connection)
                     raise
                 connection.gamegirl_moves = since
+            _limit(connection, self.timeout_seconds)
         except (redis.RedisError, OSError, ValueError) as error:
             raise _redis_errors.unavailable(error, doing, Fate.NOT_EXECUTED) from error
         return connection
+
+    def give_back(self, connection: Any) -> None:
+        """Let the pool have a connection again, as it was: its host may wait for ever on it."""
+        with suppress(OSError):
+            _limit(connection, None)
+        self.pool.release(connection)
 
     def own(self, doing: str) -> Any:
         """A connection like the pool's, of which it knows nothing, but with protocol 2.
@@ -80,6 +92,9 @@ class Connections:
                 for name in _PUSHED.intersection(options):
                     del options[name]
                 connection = self.pool.connection_class(**options)
+                for name in ("socket_timeout", "socket_connect_timeout"):
+                    if getattr(connection, name) is None:
+                        setattr(connection, name, self.timeout_seconds)
             except (AttributeError, TypeError):  # A pool or connections of the host's own making.
                 return None
             connection.connect()
@@ -120,12 +135,19 @@ def exchange(connections: Connections, doing: str, requests: Iterable[Request]) 
         if not keep:
             # There may be half an answer in it, or half a transaction, or it leads to a replica.
             connection.disconnect()
-        connections.pool.release(connection)
+        connections.give_back(connection)
 
 
 def ended(answers: list[Any]) -> bool:
     """Whether a transaction, if it was one, is over: who may not end it has it left open."""
     return len(answers) == 1 or isinstance(answers[-1], list)
+
+
+def _limit(connection: Any, seconds: float | None) -> None:
+    """Let a connection that has no timeout of its own wait no longer than that."""
+    own = getattr(connection, "_sock", None)
+    if isinstance(own, socket.socket) and connection.socket_timeout is None:
+        own.settimeout(seconds)
 
 
 def _elsewhere(answers: list[Any]) -> bool:
