@@ -17,7 +17,7 @@ from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 from tests.stores.servers import ACTOR, Server, owned, write
 
 from gamegirl.actors import StoreUnavailableError
-from gamegirl.supervisor.stores import Claim, Claimed, Process, RedisStore, _redis_errors
+from gamegirl.supervisor.stores import Claim, Claimed, Process, RedisStore, _redis, _redis_errors
 from gamegirl.supervisor.stores._redis_wire import Wire
 
 pytestmark = pytest.mark.anyio
@@ -139,6 +139,28 @@ async def test_nothing_is_read_from_a_replica_once_one_refusal_was_seen(
             assert names == ["gg:new"]
             pool.get_connection()
         await store.aclose()
+
+
+async def test_a_listing_does_not_go_on_at_another_server(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would leave names out; so it ends, and says that it has to be made again."""
+    monkeypatch.setattr(_redis, "_PAGE", 1)
+    store = RedisStore(service.url)
+    await store.open(Process("p1"), 60.0)
+    for server in (service.old, service.new):
+        with server.client() as client:
+            client.mset({f"gg:{index}": "x" for index in range(100)})
+    listing = store.scan("gg:")
+    await anext(listing)
+    service.fail_over()
+    with pytest.raises(StoreUnavailableError, match="read-only replica"):
+        await store.renew()
+    with pytest.raises(StoreUnavailableError, match="list them again"):
+        async for _ in listing:
+            pass
+    assert len({name async for batch in store.scan("gg:") for name in batch}) == 100
+    await store.aclose()
 
 
 @pytest.mark.parametrize(

@@ -218,6 +218,7 @@ class RedisStore:
         pattern = _typed.key_bytes(_escaped_glob(prefix) + "*")
         seen: set[bytes] = set()  # SCAN may give a key twice.
         cursor = b"0"
+        since = self._connections.moves
         while True:
             command = ("SCAN", cursor, "MATCH", pattern, "COUNT", str(_PAGE))
 
@@ -226,6 +227,13 @@ class RedisStore:
                 return self._understood(lambda: (bytes(answer[0]), list(answer[1])))
 
             cursor, names = await self._aside(run)
+            if self._connections.moves != since:
+                # Another server's cursors say nothing to this one: names would be left out.
+                raise StoreUnavailableError(
+                    "Redis could not list its keys: another server became the primary meanwhile; "
+                    "list them again",
+                    fate=Fate.NOT_EXECUTED,
+                )
             fresh = [name for name in dict.fromkeys(names) if name not in seen]
             seen.update(fresh)
             shown = [_typed.key_name(name) for name in fresh]
