@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.cli.command import Command, Player, answer, until
+from tests.cli.command import PATIENCE_SECONDS, Command, Player, answer, until
 
 Playing = Callable[..., Player]
 HOSTS = pytest.mark.parametrize("host", ["asyncio", "trio"])
@@ -63,6 +63,21 @@ def test_a_real_pipe_with_half_a_line_at_its_end(sqlite_url: str) -> None:
     assert played.returncode == 0, played.stderr
     assert "Ben: réveil\n" in played.stdout.decode()
     assert "Ana: \ufffd knock\n" in played.stdout.decode()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell closes the input")
+def test_a_closed_input_is_the_end_of_it(gamegirl: Command, sqlite_url: str) -> None:
+    """As a job without a standard input is started: it ends with 0 and gives the channel up."""
+    command = [sys.executable, "-W", "error", "-m", "gamegirl", "play", "demo"]
+    played = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" <&-', "sh", *command, "--store", sqlite_url],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert (played.returncode, played.stderr) == (0, "")
+    assert answer(gamegirl("show", "demo", "--store", sqlite_url, "--json"))["owner"] is None
 
 
 def test_wait_lets_the_window_close_by_itself(gamegirl: Command, sqlite_url: str) -> None:

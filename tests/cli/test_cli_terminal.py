@@ -14,11 +14,12 @@ from typing import Any
 import anyio
 import pexpect
 import pytest
+from anyio.from_thread import BlockingPortal
 from rich.console import Console
 from tests.cli.command import PATIENCE_SECONDS, Command, answer
 
 from gamegirl.actors.session import ClosedTurn, Player, Session, Window
-from gamegirl.cli._keyboard import TYPED_MAX, Editor, is_terminal
+from gamegirl.cli._keyboard import TYPED_MAX, Editor, is_terminal, read_in_thread
 from gamegirl.cli._play import Play
 from gamegirl.cli._screen import status
 from gamegirl.supervisor import open_store
@@ -190,6 +191,56 @@ def test_what_is_no_terminal_is_read_as_lines(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("importlib.util.find_spec", nothing)
     assert not is_terminal()
+
+
+def failing() -> Iterator[str]:
+    """An input that gives a line, then fails in a way that nobody knew of."""
+    yield "Ana: knock\n"
+    raise LookupError("no further line")
+
+
+def closed() -> io.StringIO:
+    """An input that somebody has closed."""
+    stream = io.StringIO("unread")
+    stream.close()
+    return stream
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize(
+    ("stdin", "pieces"),
+    [
+        (None, [None]),
+        (closed(), [None]),
+        (failing(), ["Ana: knock\n", None]),
+    ],
+    ids=["none", "closed", "failing"],
+)
+def test_the_end_of_the_input_is_always_told(
+    monkeypatch: pytest.MonkeyPatch, stdin: Iterator[str] | None, pieces: list[str | None]
+) -> None:
+    """However reading ends, whoever waits for a line is told that none comes."""
+    monkeypatch.setattr(sys, "stdin", stdin)
+    got: list[str | None] = []
+    before = set(threading.enumerate())
+
+    async def read() -> None:
+        ended = anyio.Event()
+
+        def put(piece: str | None) -> None:
+            got.append(piece)
+            if piece is None:
+                ended.set()
+
+        async with BlockingPortal() as portal:
+            read_in_thread(portal, put)
+            with anyio.fail_after(PATIENCE_SECONDS):
+                await ended.wait()
+
+    anyio.run(read)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(PATIENCE_SECONDS)
+    assert got == pieces
 
 
 def drawn(session: Session, rows: int = 10) -> str:

@@ -101,19 +101,24 @@ def read_in_thread(portal: BlockingPortal, put: Callable[[str | None], Any]) -> 
     def run() -> None:
         # Nobody listens any more: the portal, or what is behind it, is closed.
         with suppress(RuntimeError, CancelledError, ClosedResourceError, BrokenResourceError):
-            for piece in _pieces():
-                portal.call(put, piece)
-            portal.call(put, None)
+            try:
+                for piece in _pieces():
+                    portal.call(put, piece)
+            finally:  # Whatever ends the reading: whoever plays must not wait for more.
+                portal.call(put, None)
 
     threading.Thread(target=run, name="gamegirl.keyboard", daemon=True).start()
 
 
 def _pieces() -> Generator[str]:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    if sys.stdin is None:  # It was closed before Python started.
+        return
     try:
         descriptor = sys.stdin.fileno()
     except (OSError, ValueError, AttributeError):
-        yield from sys.stdin  # Somebody's object that stands in for it.
+        with suppress(OSError, ValueError):  # It is closed.
+            yield from sys.stdin  # Somebody's object that stands in for it.
         return
     with suppress(OSError):  # The terminal is gone.
         while chunk := os.read(descriptor, _CHUNK):
