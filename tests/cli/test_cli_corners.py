@@ -24,6 +24,7 @@ from gamegirl.cli._screen import PlainScreen
 from gamegirl.cli._table import Table
 from gamegirl.supervisor import (
     ActorLost,
+    Settings,
     SqliteStore,
     StoreBack,
     StoreLost,
@@ -104,6 +105,47 @@ def test_a_turn_that_waits_is_shown_and_told(gamegirl: Command, sqlite_url: str)
     told = gamegirl("play", "demo", "--store", sqlite_url, typed="").stdout
     assert "Turn 1 is closed and waits for its story." in told
     assert "── Turn 1 ─" in told
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def long_told(request: pytest.FixtureRequest) -> tuple[str, list[str]]:
+    """A store with a host's game in `demo`: more is kept of it than by default, and all of that."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    told = [f"chapter {number}" for number in range(60)]
+
+    async def tell() -> None:
+        async with Supervisor(url, settings=Settings(history_max=200)) as supervisor:
+            session = supervisor.session("demo")
+            await session.boot("The Loop", game_id="loop")
+            for text in told:
+                await session.narrate(text)
+
+    anyio.run(tell)
+    return url, told
+
+
+def narratives(gamegirl: Command, url: str) -> list[str]:
+    """All that `history` shows."""
+    records = answer(gamegirl("history", "demo", "-n", "500", "--json", "--store", url))
+    return [record["narrative_summary"] for record in records]
+
+
+def test_the_whole_history_of_a_host_is_shown(
+    gamegirl: Command, long_told: tuple[str, list[str]]
+) -> None:
+    """How much is kept is the host's setting: `history` shows all that was asked for."""
+    url, told = long_told
+    assert narratives(gamegirl, url) == told
+
+
+@pytest.mark.parametrize("first", ["", "/exit\n/load loop\n"], ids=["goes-on", "loaded"])
+def test_playing_along_deletes_nothing_of_a_hosts_history(
+    gamegirl: Command, long_told: tuple[str, list[str]], first: str
+) -> None:
+    """A turn that is told in a terminal, or a save that is loaded there, comes after all others."""
+    url, told = long_told
+    gamegirl("play", "demo", "--store", url, typed=f"{first}Ana: knock\n/close\n")
+    assert narratives(gamegirl, url)[:-1] == told
 
 
 def test_two_imports_do_not_write_the_listing_at_once(gamegirl: Command, sqlite_url: str) -> None:

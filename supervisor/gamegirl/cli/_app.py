@@ -86,8 +86,8 @@ def play(
     r"""Play in this terminal: everybody types `name: choice`, a small narrator answers.
 
     A game that runs in the channel goes on where it was, with the choices and what is left of the
-    time of an open window. `/help` lists what else can be typed. Lines from a pipe are played too;
-    at their end the open window is closed and its story told.
+    time of an open window; no turn of its history is deleted. `/help` lists what else can be typed.
+    Lines from a pipe are played too; at their end the open window is closed and its story told.
 
     **Examples**
 

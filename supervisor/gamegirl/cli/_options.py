@@ -19,6 +19,9 @@ T = TypeVar("T")
 
 CLOSE_SECONDS = 5.0
 
+ANY_HISTORY = 1_000_000_000
+"""How many records a channel keeps is its host's setting: no command shows or leaves fewer."""
+
 
 class Backend(StrEnum):
     """What the runtime runs on."""

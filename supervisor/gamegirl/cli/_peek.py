@@ -16,6 +16,7 @@ from gamegirl.actors.session import (
     SessionRules,
     SessionState,
 )
+from gamegirl.cli._options import ANY_HISTORY
 from gamegirl.codec import check_id
 from gamegirl.supervisor import SqliteStore, Store
 from gamegirl.supervisor.stores import ActorKey
@@ -79,7 +80,8 @@ class Reader:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._behaviour = SessionBehaviour(SessionRules(window_seconds=ANY_WINDOW_SECONDS))
+        rules = SessionRules(window_seconds=ANY_WINDOW_SECONDS, history_max=ANY_HISTORY)
+        self._behaviour = SessionBehaviour(rules)
 
     def session(self, channel_id: str) -> SessionRef:
         """The channel's session, for reading."""

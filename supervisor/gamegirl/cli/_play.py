@@ -16,6 +16,7 @@ from gamegirl.actors import OwnershipLostError
 from gamegirl.actors.session import ClosedTurn, Session, SessionBehaviour, TurnRecorded
 from gamegirl.cli._console import output
 from gamegirl.cli._keyboard import Editor, is_terminal, read_in_thread
+from gamegirl.cli._options import ANY_HISTORY
 from gamegirl.cli._screen import PlainScreen, Screen, live_screen
 from gamegirl.cli._table import Table
 from gamegirl.cli._target import only
@@ -71,7 +72,11 @@ class Play:
             tasks.cancel_scope.cancel()
 
     async def _host(self) -> None:
-        settings = Settings(window_seconds=self.window_seconds, idle_seconds=STAY_SECONDS)
+        settings = Settings(
+            window_seconds=self.window_seconds,
+            history_max=ANY_HISTORY,
+            idle_seconds=STAY_SECONDS,
+        )
         store = only(ActorKey(SessionBehaviour.kind, self.channel_id), self.store)
         tables: list[Table] = []
 
