@@ -105,8 +105,8 @@ def _name(pid: str) -> str:
         return ""
 
 
-def test_what_was_played_is_not_played_again(gamegirl: Command, tmp_path: Path) -> None:
-    """A run that was stopped goes on from its file; another seed is another run."""
+def played(tmp_path: Path, figures: Figures) -> tuple[str, ...]:
+    """A command whose seven kills have been played already."""
     progress = tmp_path / "progress.jsonl"
     part = {
         "scenario": "kill9",
@@ -117,13 +117,38 @@ def test_what_was_played_is_not_played_again(gamegirl: Command, tmp_path: Path) 
         "control": False,
         "slack": 1.0,
     }
-    figures = Figures(rounds=7, violated=1, violations=["a made-up one"]).plain()
-    progress.write_text(json.dumps({"part": part, "figures": figures}) + "\n")
-    result = gamegirl(
-        "chaos", "kill9", "--rounds", "7", "--backend", "trio", "--progress", str(progress)
-    )
+    progress.write_text(json.dumps({"part": part, "figures": figures.plain()}) + "\n")
+    return ("chaos", "kill9", "--rounds", "7", "--backend", "trio", "--progress", str(progress))
+
+
+def test_what_was_played_is_not_played_again(gamegirl: Command, tmp_path: Path) -> None:
+    """A run that was stopped goes on from its file; another seed is another run."""
+    figures = Figures(rounds=7, violated=1, violations=["a made-up one"])
+    result = gamegirl(*played(tmp_path, figures))
     assert "a made-up one" in result.stdout
     assert result.exit_code == 1  # Its violation counts as if it had been found now.
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is full")
+def test_a_report_that_cannot_be_written_in_the_end_costs_no_figures(
+    gamegirl: Command, tmp_path: Path
+) -> None:
+    """They are shown, and what failed is one sentence: status 1."""
+    result = gamegirl(*played(tmp_path, Figures(rounds=7)), "--report", "/dev/full")
+    assert result.exit_code == 1
+    assert "violations" in result.stdout
+    assert "'/dev/full' could not be written: No space left on device" in result.stderr
+
+
+def test_a_page_keeps_what_it_cannot_read(gamegirl: Command, tmp_path: Path) -> None:
+    """What stands around the figures stays to the byte, also if it is no UTF-8."""
+    page = tmp_path / "page.md"
+    page.write_bytes(b"caf\xe9\n<!-- figures -->\nold\n<!-- end of figures -->\n\xff\n")
+    result = gamegirl(*played(tmp_path, Figures(rounds=7)), "--report", str(page))
+    assert result.exit_code == 0
+    before, _, after = page.read_bytes().partition(b"<!-- figures -->")
+    assert (before, after.rpartition(b"-->")[2]) == (b"caf\xe9\n", b"\n\xff\n")
+    assert b"old" not in after
 
 
 @pytest.mark.parametrize(

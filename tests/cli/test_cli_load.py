@@ -121,6 +121,19 @@ def test_an_order_that_makes_no_sense_is_one_sentence(
     assert "Traceback" not in result.output
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is full")
+def test_what_cannot_be_written_in_the_end_costs_no_figures(
+    gamegirl: Command, tmp_path: Path
+) -> None:
+    """They are shown, the other file is written, and what failed is one sentence: status 1."""
+    page = tmp_path / "load.html"
+    result = gamegirl(*MEMORY, "--json", "/dev/full", "--html", str(page))
+    assert result.exit_code == 1
+    assert "0 lost" in result.stdout
+    assert "'/dev/full' could not be written: No space left on device" in result.stderr
+    assert page.read_text().startswith("<!doctype html>")
+
+
 def test_a_store_with_keys_is_refused(gamegirl: Command, redis_url: str) -> None:
     """Somebody's games stay as they are; with --force it plays beside them."""
     with cast(Any, redis.Redis).from_url(redis_url) as client:

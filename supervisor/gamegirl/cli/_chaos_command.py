@@ -10,6 +10,7 @@ import typer
 
 from gamegirl.cli._console import reported, say, write_json
 from gamegirl.cli._extras import needs_extra
+from gamegirl.cli._files import makeable, writable, written
 from gamegirl.cli._options import Json
 
 
@@ -67,6 +68,7 @@ def chaos(
             "--progress",
             metavar="FILE",
             help="Keep what is done in this file, and go on from it.",
+            callback=makeable,
         ),
     ] = None,
     report: Annotated[
@@ -76,6 +78,7 @@ def chaos(
             metavar="FILE",
             help="Write the figures as Markdown; into a file that has the marks for it, between "
             "them.",
+            callback=writable,
         ),
     ] = None,
     as_json: Json = False,
@@ -122,13 +125,14 @@ def chaos(
             if progress is not None:
                 say(f"Stopped; the same command goes on from {progress}.")
             raise
-    if report is not None:
-        from gamegirl.cli._chaos_report import write_report
-
-        write_report(report, order, results)
     if as_json:
         write_json(_chaos.plain(order, results))
     else:
         _chaos.show(results)
+    if report is not None:
+        from gamegirl.cli._chaos_report import write_report
+
+        if not written(repr(str(report)), lambda: write_report(report, order, results)):
+            raise typer.Exit(1)
     if not all(result.holds for result in results):
         raise typer.Exit(1)

@@ -23,12 +23,12 @@ _BEGIN, _END = "<!-- figures -->", "<!-- end of figures -->"
 def write_report(path: Path, order: Order, results: Sequence[Result]) -> None:
     """Write the figures into a file: between its two marks, if it has them, else as all of it."""
     text = page(order, results)
-    if path.exists():
-        before, begin, rest = path.read_text(encoding="utf-8").partition(_BEGIN)
+    if path.is_file():  # Of anything else that is there nothing can be kept.
+        before, begin, rest = path.read_text("utf-8", "surrogateescape").partition(_BEGIN)
         _, end, after = rest.partition(_END)
         if begin and end:
             text = f"{before}{begin}\n\n{text}\n{end}{after}"
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, "utf-8", "surrogateescape")
 
 
 def page(order: Order, results: Sequence[Result]) -> str:

@@ -21,6 +21,7 @@ from rich.table import Table
 from gamegirl.actors import InvalidInputError
 from gamegirl.chaos import BenchError, find_redis_server
 from gamegirl.cli._console import errors, output, say, shown, write_json
+from gamegirl.cli._files import written
 from gamegirl.cli._meter import PATIENCE_SECONDS
 from gamegirl.cli._target import VARIABLE
 from gamegirl.load import (
@@ -224,16 +225,20 @@ def live_line(now: Live) -> str:
 
 def write(
     report: Report, held: Sequence[Held], json_file: Path | None, html_file: Path | None
-) -> None:
-    """Write the files that were asked for."""
+) -> bool:
+    """Write the files that were asked for; returns whether each could be."""
+    done = True
     if json_file is not None:
         plain = {**report.plain(), "assertions": [attrs.asdict(one) for one in held]}
         if json_file == _STANDARD:
-            write_json(plain)
+            done = written("the standard output", lambda: write_json(plain))
         else:
-            json_file.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+            text = json.dumps(plain, indent=2) + "\n"
+            done = written(repr(str(json_file)), lambda: json_file.write_text(text, "utf-8"))
     if html_file is not None:
-        html_file.write_text(page(report, held), encoding="utf-8")
+        plots = page(report, held)
+        done &= written(repr(str(html_file)), lambda: html_file.write_text(plots, "utf-8"))
+    return done
 
 
 def show(report: Report, held: Sequence[Held], *, to_errors: bool = False) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from gamegirl.cli._console import reported
 from gamegirl.cli._extras import needs_extra
+from gamegirl.cli._files import writable
 
 
 class Host(StrEnum):
@@ -121,11 +122,21 @@ def load(
     ] = None,
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", metavar="FILE", help="Write all figures; - is the standard output."),
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            help="Write all figures; - is the standard output.",
+            callback=writable,
+        ),
     ] = None,
     html_file: Annotated[
         Path | None,
-        typer.Option("--html", metavar="FILE", help="Write a page with plots: one file, offline."),
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Write a page with plots: one file, offline.",
+            callback=writable,
+        ),
     ] = None,
 ) -> None:
     """Press buttons in many channels at once, and measure how long players would wait.
@@ -179,7 +190,7 @@ def load(
         )
         report = _load.play(order)
     held = [one.check(report) for one in order.assertions]
-    _load.write(report, held, json_file, html_file)
     _load.show(report, held, to_errors=json_file == Path("-"))
-    if not report.verdict.holds or not all(one.holds for one in held):
+    written = _load.write(report, held, json_file, html_file)
+    if not report.verdict.holds or not all(one.holds for one in held) or not written:
         raise typer.Exit(1)
