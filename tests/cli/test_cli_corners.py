@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ import pytest
 from rich.console import Console
 from tests.cli.command import Command, answer
 
-from gamegirl.actors import InvalidInputError, OwnershipLostError
+from gamegirl.actors import GameActiveError, InvalidInputError, OwnershipLostError, Stored
 from gamegirl.actors.session import ClosedTurn, Session
 from gamegirl.cli._console import clean, reported
 from gamegirl.cli._narrator import narrate
-from gamegirl.cli._peek import Reader
+from gamegirl.cli._peek import Look, Reader
 from gamegirl.cli._play import show_events
 from gamegirl.cli._screen import PlainScreen
 from gamegirl.cli._table import Table
@@ -26,6 +27,7 @@ from gamegirl.supervisor import (
     ActorLost,
     Settings,
     SqliteStore,
+    Store,
     StoreBack,
     StoreLost,
     Supervisor,
@@ -85,6 +87,63 @@ def test_every_old_channel_restores_after_an_import(
         await store.aclose()
 
     anyio.run(compare, backend=host)
+
+
+class BetweenReads:
+    """A store in which something happens after each of the first reads."""
+
+    def __init__(self, store: Store, happens: Callable[[], Awaitable[object]], reads: int) -> None:
+        self._store = store
+        self._happens = happens
+        self._left = reads
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def read(self, keys: Sequence[str]) -> Sequence[Stored]:
+        found = await self._store.read(keys)
+        if self._left:
+            self._left -= 1
+            await self._happens()
+        return found
+
+
+async def look_while(url: str, act: str, reads: int) -> Look:
+    """What is seen of a channel whose host changes games while it is looked at."""
+    store = open_store(url)
+    async with Supervisor(url) as supervisor:
+        session = supervisor.session("demo")
+        await session.boot("The Loop")
+
+        async def happens() -> None:
+            await (session.swap("Neon Catacombs") if act == "swap" else session.exit())
+
+        seen: Any = BetweenReads(store, happens, reads)
+        try:
+            return await Reader(seen).look("demo")
+        finally:
+            await store.aclose()
+
+
+@HOSTS
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+@pytest.mark.parametrize(
+    ("act", "name", "active"), [("swap", "Neon Catacombs", True), ("exit", "The Loop", False)]
+)
+def test_a_game_that_goes_while_it_is_looked_at_is_no_damage(
+    request: pytest.FixtureRequest, kind: str, act: str, name: str, *, active: bool, host: str
+) -> None:
+    """`show` sees the channel as it was at one moment, before or after."""
+    url: str = request.getfixturevalue(f"{kind}_url")
+    look = anyio.run(look_while, url, act, 1, backend=host)
+    assert (look.session.game_name, look.session.active) == (name, active)
+    assert look.damaged == []
+
+
+def test_a_channel_that_never_rests_is_not_looked_at_for_ever(sqlite_url: str) -> None:
+    """Whoever looks is told to try again, not what never was."""
+    with pytest.raises(GameActiveError, match="channel 'demo' changes games all the time"):
+        anyio.run(look_while, sqlite_url, "swap", 100)
 
 
 def test_a_turn_that_waits_is_shown_and_told(gamegirl: Command, sqlite_url: str) -> None:

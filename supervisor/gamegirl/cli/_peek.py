@@ -8,7 +8,13 @@ from typing import Any
 
 import attrs
 
-from gamegirl.actors import NeedsMore, Restored, SessionQuarantinedError, Stored
+from gamegirl.actors import (
+    GameActiveError,
+    NeedsMore,
+    Restored,
+    SessionQuarantinedError,
+    Stored,
+)
 from gamegirl.actors.session import (
     Session,
     SessionBehaviour,
@@ -23,6 +29,8 @@ from gamegirl.supervisor.stores import ActorKey
 from gamegirl.supervisor.stores._locks import ProcessLocks
 
 LEASE_PREFIX = "gg:lease:"
+
+_TRIES = 5
 
 ANY_WINDOW_SECONDS = 10.0 * 365 * 86_400
 """An owner opens windows as long as its own settings say; here all are seen as they are."""
@@ -92,6 +100,7 @@ class Reader:
 
         Raises:
             SessionQuarantinedError: What is stored can't be read.
+            GameActiveError: The channel changes games whenever it is read.
         """
         check_id(channel_id, "channel id")
         now = time.time()
@@ -127,18 +136,30 @@ class Reader:
         return lease is not None
 
     async def _restore(self, channel_id: str, now: float) -> Restored[SessionState]:
-        keys = self._behaviour.keys(channel_id)
-        stored = await self._store.read(keys)
-        restored = self._behaviour.restore(channel_id, stored, now)
-        if isinstance(restored, NeedsMore):
-            assert restored.then is not None
-            restored = restored.then(await self._store.read(restored.keys))
+        restored = await self._at_one_moment(channel_id, now)
         if restored.state.quarantine:
             raise SessionQuarantinedError(
                 f"channel {channel_id!r} can't be read: {restored.state.quarantine}; "
                 "`gamegirl export` shows what is stored, `gamegirl wipe` deletes it"
             )
         return restored
+
+    async def _at_one_moment(self, channel_id: str, now: float) -> Restored[SessionState]:
+        """What is stored, read in one piece: between two reads a game may leave its channel."""
+        keys = self._behaviour.keys(channel_id)
+        further: tuple[str, ...] = ()  # Which ones these are is seen in what the others hold.
+        for _ in range(_TRIES):
+            stored = await self._store.read([*keys, *further])
+            restored = self._behaviour.restore(channel_id, stored[: len(keys)], now)
+            if not isinstance(restored, NeedsMore):
+                return restored
+            if further == tuple(restored.keys):
+                assert restored.then is not None
+                return restored.then(stored[len(keys) :])
+            further = tuple(restored.keys)
+        raise GameActiveError(
+            f"channel {channel_id!r} changes games all the time: look at it once more"
+        )
 
     # What a reference uses (`gamegirl.actors.Host`).
 
