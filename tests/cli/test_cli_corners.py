@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,28 @@ def test_every_old_channel_restores_after_an_import(
         await store.aclose()
 
     anyio.run(compare, backend=host)
+
+
+@HOSTS
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_a_hosts_window_is_not_cut_short(
+    gamegirl: Command, request: pytest.FixtureRequest, kind: str, host: str
+) -> None:
+    """A turn that a host gave an hour is played to its end, and so are those after it."""
+    url: str = request.getfixturevalue(f"{kind}_url")
+
+    async def open_window() -> None:
+        async with Supervisor(url, settings=Settings(window_seconds=3600.0)) as supervisor:
+            session = supervisor.session("demo")
+            await session.boot("The Loop")
+            await session.press("1", "Ana", "knock")
+
+    anyio.run(open_window)
+    lines = "/close\nAna: ring\n/quit\n"
+    played = gamegirl("play", "demo", "--store", url, "--backend", host, typed=lines)
+    left = [float(text) for text in re.findall(r"open for (?:another )?([0-9.]+) s", played.stdout)]
+    assert len(left) == 3
+    assert min(left) > 3000
 
 
 class BetweenReads:

@@ -28,7 +28,7 @@ from gamegirl.cli._options import (
     run_work,
 )
 from gamegirl.cli._peek import Reader
-from gamegirl.cli._play import Play
+from gamegirl.cli._play import WINDOW_MAX, WINDOW_SECONDS, Play
 from gamegirl.cli._quarantine import app as quarantine
 from gamegirl.cli._show import (
     games_plain,
@@ -43,7 +43,6 @@ from gamegirl.supervisor import SavedGame, Settings, Store, Supervisor
 from gamegirl.supervisor._games import Games
 
 DEFAULT_GAME = "The Haunted Cartridge"
-DEFAULT_WINDOW_SECONDS = 10.0
 HISTORY_COUNT = 10
 LEASE_SECONDS = Settings().lease_seconds + 0.5
 
@@ -78,9 +77,16 @@ def play(
         str, typer.Option("--game", metavar="NAME", help="What to start if nothing runs there.")
     ] = DEFAULT_GAME,
     window: Annotated[
-        float,
-        typer.Option("--window", metavar="SECONDS", min=0.05, max=86_400, help="A turn's time."),
-    ] = DEFAULT_WINDOW_SECONDS,
+        float | None,
+        typer.Option(
+            "--window",
+            metavar="SECONDS",
+            min=0.05,
+            max=WINDOW_MAX,
+            help="A turn's time, and the most that is left of an open window.",
+            show_default=f"{WINDOW_SECONDS:g}, or that of a longer one that is open",
+        ),
+    ] = None,
     backend: On = Backend.ASYNCIO,
 ) -> None:
     r"""Play in this terminal: everybody types `name: choice`, a small narrator answers.

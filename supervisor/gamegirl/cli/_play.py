@@ -5,18 +5,19 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 import anyio
 import attrs
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from anyio.from_thread import BlockingPortal
 
-from gamegirl.actors import OwnershipLostError
+from gamegirl.actors import GameGirlError, OwnershipLostError
 from gamegirl.actors.session import ClosedTurn, Session, SessionBehaviour, TurnRecorded
 from gamegirl.cli._console import output
 from gamegirl.cli._keyboard import Editor, is_terminal, read_in_thread
 from gamegirl.cli._options import ANY_HISTORY
+from gamegirl.cli._peek import Reader
 from gamegirl.cli._screen import PlainScreen, Screen, live_screen
 from gamegirl.cli._table import Table
 from gamegirl.cli._target import only
@@ -36,6 +37,9 @@ LINES = 100
 
 TICK_SECONDS = 0.1
 
+WINDOW_SECONDS = 10.0
+WINDOW_MAX = 86_400.0
+
 STAY_SECONDS = 10.0 * 365 * 86_400
 """While somebody sits at the terminal the channel is theirs, however long they think."""
 
@@ -48,14 +52,15 @@ class Play:
         store: Where games are kept.
         channel_id: Which channel is played.
         game_name: What to boot if no game runs there.
-        window_seconds: How long a turn's window is open.
+        window_seconds: How long a turn's window is open; None: `WINDOW_SECONDS`, or as long as one
+            that is open already, if that is longer.
         patience_seconds: A process that died may seem to own the channel for so long.
     """
 
     store: Store
     channel_id: str
     game_name: str
-    window_seconds: float
+    window_seconds: float | None
     patience_seconds: float
 
     async def run(self) -> None:
@@ -72,8 +77,9 @@ class Play:
             tasks.cancel_scope.cancel()
 
     async def _host(self) -> None:
+        window_seconds = self.window_seconds or await self._usual_seconds()
         settings = Settings(
-            window_seconds=self.window_seconds,
+            window_seconds=window_seconds,
             history_max=ANY_HISTORY,
             idle_seconds=STAY_SECONDS,
         )
@@ -84,7 +90,7 @@ class Play:
             return await tables[0].narrate(turn, session)
 
         supervisor = Supervisor(store, settings=settings, on_turn=on_turn)
-        with self._screen() as (screen, keys):
+        with self._screen(window_seconds) as (screen, keys):
             table = Table(supervisor, self.channel_id, screen)
             tables.append(table)
             # Listening ends with the supervisor, so that what it still tells is shown.
@@ -114,10 +120,20 @@ class Play:
             tasks.cancel_scope.cancel()
             await portal.stop(cancel_remaining=True)
 
-    def _screen(self) -> AbstractContextManager[tuple[Screen, bool]]:
+    async def _usual_seconds(self) -> float:
+        """As long as a host's window lasts: restoring it lets no more of it than this."""
+        # What can't be read is refused, with what can be done, when the channel is claimed.
+        with suppress(GameGirlError):
+            look = await Reader(self.store).look(self.channel_id)
+            window = look.session.window
+            if window is not None and not look.reopens:
+                return min(max(window.deadline - window.opened_at, WINDOW_SECONDS), WINDOW_MAX)
+        return WINDOW_SECONDS
+
+    def _screen(self, window_seconds: float) -> AbstractContextManager[tuple[Screen, bool]]:
         console = output()
         if console.is_terminal and not console.is_dumb_terminal and is_terminal():
-            return _Paired(live_screen(console, self.window_seconds))
+            return _Paired(live_screen(console, window_seconds))
         return nullcontext((PlainScreen(console), False))
 
 
