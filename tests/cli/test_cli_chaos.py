@@ -26,6 +26,8 @@ def test_without_a_scenario_they_are_listed(gamegirl: Command) -> None:
     assert shown.exit_code == 0
     for name in SCENARIOS:
         assert name in shown.stdout
+    listed = json.loads(gamegirl("chaos", "--json").stdout)
+    assert [one["scenario"] for one in listed] == list(SCENARIOS)
 
 
 def test_a_round_is_played_told_and_written_down(gamegirl: Command, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import warnings
 import pytest
 
 from gamegirl.actors import InvalidInputError
+from gamegirl.supervisor import Supervisor
 from gamegirl.supervisor.stores import MemoryStore, RedisStore, SqliteStore, open_store
 
 
@@ -62,14 +63,17 @@ def test_environment() -> None:
 
 
 @pytest.mark.parametrize("environ", [{}, {"GAMEGIRL_STORE": ""}])
-def test_no_store_at_all(environ: dict[str, str]) -> None:
-    """Without any of them there is a memory store, and one warning that it forgets."""
+def test_no_store_at_all(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a memory store, and a warning that it forgets, which leads to the host's line."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert isinstance(open_store(None, environ), MemoryStore)
-    (warning,) = caught
-    assert "GAMEGIRL_STORE" in str(warning.message)
-    assert warning.filename == __file__
+        monkeypatch.setattr("os.environ", environ)
+        Supervisor()
+    for warning in caught:
+        assert "GAMEGIRL_STORE" in str(warning.message)
+        assert warning.filename == __file__
+    assert len(caught) == 2
 
 
 def test_process_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from gamegirl.actors import InvalidInputError
 from gamegirl.chaos import SCENARIOS, BenchError, Figures, Part, Run, Scenario, parts_of
-from gamegirl.cli._console import output, say, shown
+from gamegirl.cli._console import output, say, shown, write_json
 from gamegirl.cli._meter import Meter
 
 THROWAWAY = ("redis", "sqlite")
@@ -211,8 +211,23 @@ def _show(scenario: Scenario, figures: Figures, *, control: bool) -> None:
         console.print(f"  … and {figures.violated - len(figures.violations):,} more")
 
 
-def list_scenarios() -> None:
+def list_scenarios(*, as_json: bool) -> None:
     """Print what can be played."""
+    if as_json:
+        write_json(
+            [
+                {
+                    "scenario": one.name,
+                    "happens": one.happens,
+                    "promise": one.promise,
+                    "rounds": one.rounds,
+                    "unit": one.unit,
+                    "stores": sorted(one.stores),
+                }
+                for one in SCENARIOS.values()
+            ]
+        )
+        return
     table = Table("scenario", "what happens", "must hold", "full size", "stores")
     for one in SCENARIOS.values():
         size, stores = f"{one.rounds:,} {one.unit}", ", ".join(sorted(one.stores))

@@ -102,7 +102,7 @@ def chaos(
     with needs_extra("load"):
         from gamegirl.cli import _chaos
     if not scenarios:
-        _chaos.list_scenarios()
+        _chaos.list_scenarios(as_json=as_json)
         return
     target = store if store is not None else "redis"
     everything = "all" in scenarios

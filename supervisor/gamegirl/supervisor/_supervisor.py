@@ -48,7 +48,8 @@ from gamegirl.supervisor._settings import Durability, Settings
 from gamegirl.supervisor._signal import signal_maker, yielder
 from gamegirl.supervisor._timers import Timers
 from gamegirl.supervisor._watchdog import Watchdog
-from gamegirl.supervisor.stores import ActorKey, Process, Store, open_store
+from gamegirl.supervisor.stores import ActorKey, Process, Store
+from gamegirl.supervisor.stores._open import opened
 
 OnTurn = Callable[[ClosedTurn, Session], Awaitable["str | None"]]
 
@@ -131,7 +132,7 @@ class Supervisor:
             raise InvalidInputError(f"randomness is a random.Random, not {randomness!r}")
         if on_turn is not None and not callable(on_turn):
             raise InvalidInputError(f"on_turn is an async function, not {on_turn!r}")
-        self._store = open_store(store)
+        self._store = opened(store)
         self._clock = Clock() if clock is None else clock
         self._random = random.Random(secrets.randbits(128)) if randomness is None else randomness
         self._hub = EventHub(self.settings.events_max, EventLog().write)

@@ -311,7 +311,7 @@ async def _run(bench: Bench, rounds: int) -> None:
 
 CORRUPT = Scenario(
     name="corrupt",
-    happens="stored values of every kind are damaged, and their channels are used",
+    happens="Stored values of every kind are damaged, and their channels are used",
     promise=(
         "What can't be used is left as it is, byte for byte, and its callers are told where; "
         "malformed pieces are copied to quarantine and the rest is restored; quarantine lists "

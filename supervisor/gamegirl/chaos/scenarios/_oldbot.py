@@ -330,7 +330,7 @@ async def _run(bench: Bench, rounds: int) -> None:
 OLDBOT = Scenario(
     name="oldbot",
     happens=(
-        "the old system's writer plays in between, wipes, or stops half-way through its seven "
+        "The old system's writer plays in between, wipes, or stops half-way through its seven "
         "commands, under a live owner and under none"
     ),
     promise=(

@@ -37,13 +37,18 @@ def open_store(target: str | Store | None, environ: Mapping[str, str] | None = N
         >>> open_store("sqlite:///games.db")
         SqliteStore('games.db')
     """
+    return opened(target, environ)
+
+
+def opened(target: str | Store | None, environ: Mapping[str, str] | None = None) -> Store:
+    """The same for what a host calls: the warning is about the host's own line."""
     if target is None:
         target = (os.environ if environ is None else environ).get(ENVIRONMENT_VARIABLE) or None
         if target is None:
             warnings.warn(
                 "no store was named, so all games are gone when this process ends: give a URL, "
                 f"or set ${ENVIRONMENT_VARIABLE} (memory:// says that you mean it)",
-                stacklevel=2,
+                stacklevel=3,
             )
             return MemoryStore()
     if not isinstance(target, str):
