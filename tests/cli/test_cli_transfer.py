@@ -414,7 +414,7 @@ def test_what_changes_during_an_import_is_skipped_and_named(
 
     monkeypatch.setattr("gamegirl.cli._target.open_store", opened)
     lines = [
-        {"key": "game:session:1", "type": "string", "ttl": -1, "value": "{}"},
+        {"key": "game:session:1", "type": "string", "ttl": -1, "value": '{"game_id": "g1"}'},
         {"key": "gg:game:g1", "type": "hash", "ttl": -1, "value": {"holder": "channel:1"}},
         {
             "key": "game:index",

@@ -23,13 +23,18 @@ from gamegirl.actors import (
     GameExistsError,
     PatchHash,
     Require,
-    Stored,
     Write,
 )
 from gamegirl.actors.session import SessionBehaviour
-from gamegirl.cli._export import fields_of, game_ids, json_object
+from gamegirl.cli._export import (
+    Told,
+    channel_of,
+    fields_of,
+    game_id_of,
+    holder_of,
+    json_object,
+)
 from gamegirl.cli._lines import (
-    GAME_PREFIX,
     INDEX,
     QUARANTINE,
     Line,
@@ -38,7 +43,6 @@ from gamegirl.cli._lines import (
     write_of,
 )
 from gamegirl.cli._meter import Meter
-from gamegirl.codec import escape_id
 from gamegirl.supervisor import Store
 from gamegirl.supervisor.stores import (
     ActorKey,
@@ -104,6 +108,11 @@ class _Unit:
     keys: Sequence[str] = ()
     due: float | None = None
 
+    def told(self) -> Told:
+        """What the file says of a channel's games."""
+        values = {line.key: line.value for line in self.lines}
+        return Told.by([values.get(key) for key in self.keys])
+
 
 class Importer:
     """Brings the lines of a file into a store.
@@ -121,6 +130,7 @@ class Importer:
         self._units: dict[ActorKey, _Unit] = {}
         self._entries: dict[bytes, bytes] = {}
         self._quarantine: dict[bytes, bytes] = {}
+        self._homeless: set[bytes] = set()
         self._counts = Imported()
         self._sort(lines)
 
@@ -158,12 +168,15 @@ class Importer:
                 unit.lines.append(line)
                 unit.due = time.time()
         for line in lines:
-            fields: Any = line.value
             if line.place.part is Part.GAME:
-                self._sort_game(line, fields.get(_HOLDER.encode(), b""))
-            elif line.place.part is Part.INDEX:
+                self._sort_game(line)
+        for line in lines:
+            fields: Any = line.value
+            if line.place.part is Part.INDEX:
                 self._counts.lines += 1
                 for game_id, entry in fields.items():
+                    if game_id in self._homeless:
+                        continue
                     channel_id = _channel_of(entry)
                     played = self._units.get(ActorKey("session", channel_id))
                     (played.entries if played else self._entries)[game_id] = entry
@@ -171,16 +184,21 @@ class Importer:
                 self._counts.lines += 1
                 self._quarantine = fields
 
-    def _sort_game(self, line: Line, holder: bytes) -> None:
-        where = holder.decode("utf-8", "replace")
-        session = ActorKey("session", where.removeprefix(_AT_CHANNEL))
-        if where.startswith(_AT_CHANNEL) and session in self._units:
-            self._units[session].games.append(line)
-            return
+    def _sort_game(self, line: Line) -> None:
         actor = line.place.actor
-        unit = self._unit(actor, f"game {actor.actor_id!r}")
-        unit.keys = (line.key,)
-        unit.games.append(line)
+        where = channel_of(holder_of(line.value))
+        played = None if where is None else self._units.get(ActorKey("session", where))
+        if played is None:
+            unit = self._unit(actor, f"game {actor.actor_id!r}")
+            unit.keys = (line.key,)
+            unit.games.append(line)
+        elif line.key in played.told().games:
+            played.games.append(line)
+        else:
+            self._homeless.add(actor.actor_id.encode())
+            self._counts.skipped.append(
+                (f"game {actor.actor_id!r}", _why_homeless(where, "the file"))
+            )
 
     def _unit(self, actor: ActorKey, name: str) -> _Unit:
         return self._units.setdefault(actor, _Unit(actor, name))
@@ -274,16 +292,12 @@ class Importer:
     async def _games(self, unit: _Unit, claimed: Claimed) -> tuple[list[Require], list[Write], str]:
         """Bring in the games that the unit holds, and see off those that it held so far."""
         ours = {line.key for line in unit.games}
-        gone = {
-            GAME_PREFIX + escape_id(game_id): game_id
-            for value in claimed.stored
-            if unit.actor.kind == "session" and not isinstance(value, list)
-            for game_id in game_ids(value)
-        }
+        told = Told.by(claimed.stored) if unit.actor.kind == "session" else Told()
+        gone = {key: game_id_of(key) for key in told.games}
         keys = sorted(ours | gone.keys())
         here = _AT_CHANNEL + unit.actor.actor_id
         holders = {
-            key: _holder(stored)
+            key: holder_of(stored)
             for key, stored in zip(keys, await self._store.read(keys), strict=True)
         }
         requires: list[Require] = []
@@ -295,6 +309,12 @@ class Importer:
                 replaced = self._replace and ActorKey("session", other) in self._units
                 if not replaced:
                     return [], [], f"its game is active in channel {other!r} there: exit it first"
+            where = channel_of(holder_of(line.value))
+            if where is not None and unit.actor.kind != "session":
+                there = Told.by(await self._store.read(self._keys_of(where)))
+                if line.key not in there.games:
+                    self._homeless.add(unit.actor.actor_id.encode())
+                    return [], [], _why_homeless(where, "the store")
             requires.append(_require(line.key, holder))
             writes += [Drop(line.key), write_of(line.key, line.value, line.ttl)]
         for key in sorted(gone.keys() - ours):
@@ -310,7 +330,7 @@ class Importer:
         entries = {
             game_id: entry
             for game_id, entry in self._entries.items()
-            if self._replace or game_id not in listed
+            if game_id not in self._homeless and (self._replace or game_id not in listed)
         }
         writes: list[Write] = []
         if entries:
@@ -340,9 +360,15 @@ def _require(key: str, holder: str | None) -> Require:
     return Require(key, _HOLDER, holder, error)
 
 
-def _holder(stored: Stored) -> str | None:
-    holder = fields_of(stored).get(_HOLDER.encode())
-    return None if holder is None else holder.decode("utf-8", "replace")
+def _why_homeless(channel_id: str | None, where: str) -> str:
+    """Why a game is left out that a channel holds which doesn't have it.
+
+    Nobody could ever load or exit it.
+    """
+    return (
+        f"it is said to be active in channel {channel_id!r}, which has no such game in {where}: "
+        "export the channel anew, and import both"
+    )
 
 
 def _channel_of(entry: bytes) -> str:
