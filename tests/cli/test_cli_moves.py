@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from gamegirl.actors import GameActiveError, GameGirlError
+from gamegirl.actors import GameActiveError, GameGirlError, UnknownGameError
 from gamegirl.cli._export import ROUNDS, export
 from gamegirl.cli._import import Imported, Importer
 from gamegirl.cli._lines import INDEX, read_lines
@@ -196,6 +196,26 @@ async def test_an_export_that_cannot_keep_up_says_so(url: str) -> None:
         with pytest.raises(GameActiveError, match=r"channel 'a' faster than .* try again"):
             await exported(url, swap)
     assert reads <= ROUNDS + 10
+
+
+async def test_a_game_that_has_left_is_not_exported_with_its_channel(url: str) -> None:
+    """`--channel` leaves a game to the channel that holds it; that one can be imported later."""
+    async with Supervisor(url) as supervisor:
+        await play(supervisor, "a", "moved")
+        await supervisor.session("a").exit()
+        await supervisor.session("b").load("moved")
+        left = await exported(url, nothing, "a")
+        taken = await exported(url, nothing, "b")
+    assert b"channel:b" not in left
+    store = MemoryStore()
+    assert (await imported(left, store)).skipped == []
+    async with Supervisor(store) as supervisor:
+        assert await supervisor.games() == ()
+        with pytest.raises(UnknownGameError):
+            await supervisor.session("a").load("moved")
+        await supervisor.session("a").boot("Next")
+    assert (await imported(taken, store)).skipped == []
+    assert await whole(store, ["a", "b"], ["moved"]) == ["moved"]
 
 
 @pytest.fixture

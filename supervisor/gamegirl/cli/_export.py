@@ -200,7 +200,7 @@ class _Copy:
                 "while fewer games are loaded and swapped"
             )
         if self._wanted:
-            return len(listed)
+            return self._leave_out(listed)
         for batch in _batches(await self._scanned(ACTOR_PREFIX)):
             for entry in await self._store.entries(batch):
                 self._spool.put(entry)
@@ -273,6 +273,25 @@ class _Copy:
                 if read != at and (at == 0 or (key in told.active and moved)):
                     torn[channel_id].add(key)
         return torn
+
+    def _leave_out(self, listed: Mapping[bytes, bytes]) -> int:
+        """Leave out what is held by channels that stay behind; returns how many are listed then.
+
+        Where these aren't, such a game would be active for ever, and nowhere.
+        """
+        away: set[str] = set()
+        for key, (holder, _) in self._holders.items():
+            channel_id = channel_of(holder)
+            if channel_id is not None and channel_id not in self._wanted:
+                say(
+                    f"Game {game_id_of(key)!r} is in channel {channel_id!r} by now, which is not "
+                    "exported: left out"
+                )
+                self._spool.drop(key)
+                away.add(key)
+        kept = {field: text for field, text in listed.items() if away.isdisjoint(_game_keys(field))}
+        self._spool.put(Entry(INDEX, kept or None, -1))
+        return len(kept)
 
     async def _all_channels(self) -> Sequence[str]:
         found: set[str] = set()
