@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -338,6 +339,36 @@ def test_a_file_that_cannot_be_written_is_an_error(
     failed = gamegirl("export", str(tmp_path / "no" / "such.jsonl"), "--store", played)
     assert failed.exit_code == 1
     assert "No such file" in failed.stderr
+
+
+def test_a_pipe_gets_the_games(gamegirl: Command, played: str, tmp_path: Path) -> None:
+    """A named pipe that is given as FILE stays one, and whoever reads it gets everything."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    # What is in a pipe stays there as long as somebody has it open; the reader is never waited for.
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        done = gamegirl("export", str(pipe), "--store", played)
+        got = os.read(reader, 1 << 20).decode()
+    finally:
+        os.close(reader)
+    assert done.exit_code == 0, done.output
+    assert pipe.is_fifo()
+    assert same(keys_in(got), keys_in(gamegirl("export", "--store", played).stdout))
+
+
+def test_a_link_stays_and_leads_to_the_games(
+    gamegirl: Command, played: str, tmp_path: Path
+) -> None:
+    """Where FILE is a symbolic link, what it leads to is replaced, whether it exists or not."""
+    link, file = tmp_path / "latest.jsonl", tmp_path / "games.jsonl"
+    link.symlink_to(file.name)
+    for old in (None, "old"):
+        if old is not None:
+            file.write_text(old)
+        gamegirl("export", str(link), "--store", played)
+        assert link.is_symlink()
+        assert "game:index" in keys_in(file.read_text())
 
 
 def test_counts_do_not_mix_with_the_games(gamegirl: Command, played: str) -> None:

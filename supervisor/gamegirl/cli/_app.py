@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -197,8 +200,9 @@ def export_(
     """Write games to a file, one stored key a line (JSON), for `gamegirl import`.
 
     Nothing is claimed. A channel that is played meanwhile is written as it is at one moment. Who
-    owns what is not exported. A file that exists is replaced once all is written. With --json, what
-    was written is told as JSON (on the standard error if the games go to the standard output).
+    owns what is not exported. A file that exists is replaced once all is written; into a pipe or a
+    device it is written. With --json, what was written is told as JSON (on the standard error if
+    the games go to the standard output).
 
     **Examples**
 
@@ -209,18 +213,8 @@ def export_(
     wanted = channels or []
 
     async def work(source: Store) -> Exported:
-        if file == _STANDARD:
-            done = await export(source, wanted, sys.stdout.write)
-            sys.stdout.flush()
-            return done
-        part = file.with_name(file.name + ".part")
-        try:
-            with part.open("w", encoding="ascii") as stream:
-                done = await export(source, wanted, stream.write)
-            part.replace(file)
-        finally:
-            part.unlink(missing_ok=True)
-        return done
+        with _written(file) as stream:
+            return await export(source, wanted, stream.write)
 
     done = run_reading(store, work)
     counts = {"channels": done.channels, "games": done.games, "keys": done.lines}
@@ -230,6 +224,28 @@ def export_(
         say(str(counts).replace("'", '"'))
     else:
         say(f"Exported {_counted(done.channels, done.games, done.lines)}.")
+
+
+@contextmanager
+def _written(file: Path) -> Generator[TextIO]:
+    """What is written comes to the file, in place of what it held, once all of it is there."""
+    if file == _STANDARD:
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    target = Path(os.path.realpath(file))  # A link stays; what it leads to is replaced.
+    if file.exists() and not target.is_file():
+        # Whoever reads from a pipe or a device would wait for ever at a file in its place.
+        with file.open("w", encoding="ascii") as stream:
+            yield stream
+        return
+    part = target.with_name(target.name + ".part")
+    try:
+        with part.open("w", encoding="ascii") as stream:
+            yield stream
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @app.command(name="import")
