@@ -268,3 +268,20 @@ async def test_the_holder_of_a_game_that_is_there_is_imported(url: str) -> None:
         done = await imported("".join(lines).encode(), open_store(url))
         assert done.skipped == []
     assert await whole(open_store(url), ["a"], ["kept"]) == ["kept"]
+
+
+async def test_an_import_leaves_the_listing_of_other_games_alone(url: str) -> None:
+    """Without --replace a game that is listed already stays listed as it is."""
+    async with Supervisor(url) as supervisor:
+        await play(supervisor, "b", "same")
+        listed = await supervisor.games()
+    entry = {"game_name": "Old", "channel_id": "a", "turn_number": 9, "active": False}
+    form = {"game_id": "same", "game_name": "Old", "channel_id": "a", "active": False}
+    lines = [
+        {"key": "game:session:a", "type": "string", "ttl": -1, "value": json.dumps(form)},
+        {"key": "game:index", "type": "hash", "ttl": -1, "value": {"same": json.dumps(entry)}},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    assert (await imported(text, open_store(url))).skipped == []
+    async with Supervisor(url) as supervisor:
+        assert await supervisor.games() == listed

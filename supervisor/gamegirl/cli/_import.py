@@ -207,6 +207,7 @@ class Importer:
         units = list(self._units.values())
         if not self._replace:
             await self._check_free(units)
+            await self._keep_listed(units)
         with Meter("Importing", len(units)) as meter:
             for start in range(0, len(units), BATCH):
                 await self._write_batch(units[start : start + BATCH])
@@ -230,6 +231,21 @@ class Importer:
                 f"{', '.join(taken[:NAMED])}{more} would be overwritten, so nothing was imported: "
                 "import into an empty store, or say --replace"
             )
+
+    async def _keep_listed(self, units: Sequence[_Unit]) -> None:
+        """Leave games that are listed there as they are, but for those that a channel brings in."""
+        (index,) = await self._store.read([INDEX])
+        listed = fields_of(index)
+        self._entries = {
+            game_id: entry for game_id, entry in self._entries.items() if game_id not in listed
+        }
+        for unit in units:
+            held = {line.place.actor.actor_id.encode() for line in unit.games}
+            unit.entries = {
+                game_id: entry
+                for game_id, entry in unit.entries.items()
+                if game_id in held or game_id not in listed
+            }
 
     async def _write_batch(self, units: Sequence[_Unit]) -> None:
         store = self._store
@@ -325,12 +341,10 @@ class Importer:
 
     async def _write_common(self) -> None:
         """What is no channel's: entries of the listing, and copies in quarantine."""
-        (index,) = await self._store.read([INDEX])
-        listed = fields_of(index)
         entries = {
             game_id: entry
             for game_id, entry in self._entries.items()
-            if game_id not in self._homeless and (self._replace or game_id not in listed)
+            if game_id not in self._homeless
         }
         writes: list[Write] = []
         if entries:
