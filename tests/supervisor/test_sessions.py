@@ -17,6 +17,8 @@ from gamegirl.actors import (
     NoActiveGameError,
     OwnedElsewhereError,
     OwnershipLostError,
+    PutHash,
+    PutText,
     StaleTurnError,
     StoreUnavailableError,
     SupervisorClosedError,
@@ -488,6 +490,62 @@ async def test_one_of_many_forgets_it(stores: Stores) -> None:
             await elsewhere.forget(game_id)
             store.let_go()
         assert answers == ["unknown", "unknown"]
+
+
+async def test_a_game_whose_channel_does_not_have_it_can_be_forgotten(
+    stores: Stores, alter: Callable[..., Any]
+) -> None:
+    """Nobody could ever exit it; the channel's own game stays as it is."""
+    store = stores()
+    async with hosted(store) as supervisor:
+        own = await supervisor.session("c").boot("Own")
+        for channel_id in ("c", "nowhere"):
+            holder = {"holder": f"channel:{channel_id}", "schema": "1"}
+            await alter(store, PutHash("gg:game:stray", holder))
+            await supervisor.forget("stray")
+        with pytest.raises(GameActiveError):
+            await supervisor.forget(own.game_id)
+        await supervisor.session("e").boot("New", game_id="stray")
+
+
+async def test_a_game_of_a_channel_that_cannot_be_read_is_not_forgotten(
+    stores: Stores, alter: Callable[..., Any]
+) -> None:
+    """What can't be read may be the game; it can be repaired."""
+    holder = {"holder": "channel:c", "schema": "1"}
+    broken = PutText("game:session:c", '{"game_id": "stray", "pl')
+    store = stores()
+    async with hosted(store) as supervisor:
+        await alter(store, PutHash("gg:game:stray", holder), broken)
+        with pytest.raises(GameActiveError, match="'c'"):
+            await supervisor.forget("stray")
+
+
+async def test_a_game_that_its_channel_gets_just_now_is_not_forgotten(
+    stores: Stores, alter: Callable[..., Any]
+) -> None:
+    """An import that brings it while it is forgotten is faster: the game is active then."""
+    store, other = FaultyStore(stores()), stores()
+    holder = PutHash("gg:game:stray", {"holder": "channel:c", "schema": "1"})
+    async with hosted(store) as supervisor, hosted(other):
+        await alter(other, holder)
+        store.hold()
+        before = len(store.commits)
+        refused: list[str] = []
+
+        async def forget() -> None:
+            try:
+                await supervisor.forget("stray")
+            except GameActiveError as error:
+                refused.append(str(error))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(forget)
+            await eventually(lambda: len(store.commits) > before or bool(refused))
+            await alter(other, holder, PutHash("gg:session:c:meta", {"game": "stray"}))
+            store.let_go()
+        assert len(store.commits) > before
+        assert len(refused) == 1
 
 
 async def test_a_cancelled_forget_stands_in_nobodys_way(stores: Stores) -> None:

@@ -194,16 +194,19 @@ class Games:
             f"game {game_id!r} changes hands all the time: look where it is and try again"
         )
 
-    async def _forgettable(self, game_id: str) -> str | None:
-        """Who holds a game that can be forgotten; raises if it can't."""
+    async def _forgettable(self, game_id: str) -> tuple[Require, ...]:
+        """What must still be so when a game is forgotten; raises if it can't be."""
         game, index = await self._store.read([game_key(game_id), INDEX_KEY])
-        holder_bytes = _fields(game).get(b"holder")
-        holder = None if holder_bytes is None else holder_bytes.decode("utf-8", "replace")
+        holder = _holder(game)
         listed = _fields(index).get(game_id.encode())
         if holder is None and listed is None:
             raise UnknownGameError(f"there is no game {game_id!r}; games() lists all there are")
+        taken = _active(game_id, "a channel that took it just now")
+        requires = (Require(game_key(game_id), "holder", holder, taken),)
         if holder is not None and holder.startswith(_CHANNEL_HOLDER):
-            raise _active(game_id, holder.removeprefix(_CHANNEL_HOLDER))
+            channel_id = holder.removeprefix(_CHANNEL_HOLDER)
+            noted = await self._stray(game_id, channel_id)
+            return (*requires, Require(meta_key(channel_id), "game", noted, taken))
         if holder is None and listed is not None:
             try:
                 channel_id = _ENTRY.decode(listed).channel_id
@@ -212,10 +215,40 @@ class Games:
             entry = await self._in_channel(channel_id, game_id)
             if entry is not None and entry.active:
                 raise _active(game_id, channel_id)
-        return holder
+        return requires
 
-    async def _delete(self, game_id: str, holder: str | None) -> Outcome:
-        """Delete a game if it is still held so.
+    async def _stray(self, game_id: str, channel_id: str) -> str | None:
+        """Which game the channel notes that holds this one but doesn't have it.
+
+        Whoever takes a game into a channel writes its key, the forms and the notes in one commit:
+        in one piece they agree. Where they don't (an import can have left them so), no channel can
+        load the game, so nobody takes it in the meantime unless the notes change, too.
+
+        Raises:
+            GameActiveError: The channel has the game, or what it has can't be read.
+        """
+        keys = (
+            game_key(game_id),
+            json_key(channel_id),
+            hash_key(channel_id),
+            meta_key(channel_id),
+        )
+        game, text, fields, notes = [entry.value for entry in await self._store.entries(keys)]
+        noted = _fields(notes).get(b"game")
+        named = [None if noted is None else noted.decode("utf-8", "replace")]
+        try:
+            if text is not None:
+                named.append(_ENTRY.decode(text).game_id if isinstance(text, bytes) else "")
+            if fields is not None:
+                named.append(_HASH_ENTRY.decode(_fields(fields)).game_id)
+        except CodecError:
+            named.append("")
+        if _holder(game) != held_by(channel_id) or "" in named or game_id in named:
+            raise _active(game_id, channel_id)
+        return named[0]
+
+    async def _delete(self, game_id: str, requires: tuple[Require, ...]) -> Outcome:
+        """Delete a game if this is still so.
 
         The commit needs a fence, but no game is fenced by it: what two processes do to one game is
         decided by its holder, and a fence of this game's would stay ours, for as long as this
@@ -226,14 +259,13 @@ class Games:
             (claimed,) = await self._store.claim([Claim(actor, (), self._nonce())])
             if not isinstance(claimed, Claimed):
                 return claimed if isinstance(claimed, Broken) else Fenced(claimed.owner)
-            taken = _active(game_id, "a channel that took it just now")
             forget = Commit(
                 actor,
                 claimed.owner,
                 claimed.revision + 1,
                 self._nonce(),
                 writes=(Drop(game_key(game_id)), PatchHash(INDEX_KEY, remove=(game_id,))),
-                requires=(Require(game_key(game_id), "holder", holder, taken),),
+                requires=requires,
                 release=True,
             )
             return await self._settle(forget)
@@ -253,6 +285,11 @@ def _active(game_id: str, channel_id: str) -> GameActiveError:
     return GameActiveError(
         f"game {game_id!r} is active in {channel_id!r}: exit it there before you forget it"
     )
+
+
+def _holder(game: StoredValue) -> str | None:
+    holder = _fields(game).get(b"holder")
+    return None if holder is None else holder.decode("utf-8", "replace")
 
 
 def _fields(stored: StoredValue) -> Mapping[bytes, bytes]:
