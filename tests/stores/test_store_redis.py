@@ -504,6 +504,17 @@ async def test_a_client_that_waits_for_ever_is_not_waited_for(
         await store.aclose()
 
 
+async def test_a_server_that_takes_a_connection_and_never_answers_is_not_waited_for() -> None:
+    """Connecting has the store's timeout, too, where the host's client has none."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with redis.Redis(port=port, socket_timeout=None, socket_connect_timeout=None) as client:
+            store = RedisStore(client, timeout_seconds=0.1)
+            with anyio.fail_after(5), pytest.raises(StoreUnavailableError):
+                await store.open(Process("p"), 5.0)
+            await store.aclose()
+
+
 async def test_a_host_that_waits_on_its_own_client_waits_as_long_as_it_likes(
     server: Server,
 ) -> None:

@@ -40,7 +40,8 @@ class Adder(Behaviour[Total]):
     def wake_at(self, state: Total) -> Any:
         if self.wrong == "wake raises":
             raise KeyError("wake")
-        return {"wake text": "soon", "wake nan": float("nan"), "wake past": -1.0}.get(self.wrong)
+        wrong = {"wake text": "soon", "wake nan": float("nan"), "wake past": -1.0}
+        return {**wrong, "wake huge": 10**400}.get(self.wrong)
 
     def may_release(self, state: Total) -> bool:
         if self.wrong == "may_release":

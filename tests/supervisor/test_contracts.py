@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+from msgspec.structs import replace
 from tests.supervisor.hosts import Adder, hosted
 
 from gamegirl.actors import (
@@ -15,8 +16,10 @@ from gamegirl.actors import (
     Decision,
     Emit,
     InvalidInputError,
+    PatchHash,
     Perform,
     PutText,
+    Quarantined,
     Require,
     SessionFailedError,
     SessionQuarantinedError,
@@ -97,7 +100,10 @@ _REFUSAL = GameGirlError("no")
         Decision(writes=_WRITES, requires=Require("h", "f", None, _REFUSAL)),  # type: ignore[arg-type]
         Decision(writes=_WRITES, requires=("x",)),  # type: ignore[arg-type]
         Decision(writes=_WRITES, requires=(Require("h", "f", "v", "no"),)),  # type: ignore[arg-type]
+        Decision(effects=(Perform("k", 1, 10**400),)),
         Decision(quarantined=("x",)),  # type: ignore[arg-type]
+        Decision(quarantined=(Quarantined("k", "v", "r"),)),  # type: ignore[arg-type]
+        Decision(quarantined=(Quarantined(1, b"v", "r"),)),  # type: ignore[arg-type]
         Decision(error="no"),  # type: ignore[arg-type]
         Decision(writes=_WRITES, error="no"),  # type: ignore[arg-type]
     ],
@@ -118,6 +124,79 @@ async def test_a_decision_with_something_else_in_it_is_a_crash(
                 await actor.ask(decision)
             assert await actor.ask(1) == 2 + busy
             assert await sibling.ask(1) == 1
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        Decision(writes=_WRITES, effects=(Perform("k", 1, "z"),)),  # type: ignore[arg-type]
+        Decision(writes=_WRITES, effects=5),  # type: ignore[arg-type]
+        Decision(writes=_WRITES, effects=(Perform("k", 1, -5.0),)),
+        "no decision",
+    ],
+    ids=lambda decision: f"{decision!r:.60}",
+)
+async def test_a_restore_that_decides_something_else_stops_alone(decision: Any) -> None:
+    """What it would do once it is committed can't break the one who commits."""
+
+    class Restoring(Adder):
+        def restore(self, actor_id: str, stored: Any, now: float) -> Any:
+            return replace(super().restore(actor_id, stored, now), decision=decision)
+
+    async with hosted(
+        behaviours=[Restoring()], restarts_max=1, restart_backoff_seconds=0.001
+    ) as supervisor:
+        await supervisor.session("c").boot("G")
+        with anyio.fail_after(5), pytest.raises((ActorCrashedError, SessionFailedError)):
+            await supervisor.actor("adder", "a").ask(1)
+        await eventually(lambda: len(supervisor.crashes()) == 2)
+        assert (await supervisor.session("c").state()).active
+
+
+async def test_a_wrong_write_that_joins_others_stops_its_actor_alone() -> None:
+    """Writes of several messages are merged before the store sees what is wrong with one."""
+
+    class Patching(Careless):
+        kind = "patching"
+
+    def patch(fields: Any) -> Decision:
+        return Decision(writes=(PatchHash("gg:patched", fields),))
+
+    store = FaultyStore(MemoryStore())
+    async with hosted(store, behaviours=[Patching()], restart_backoff_seconds=0.001) as supervisor:
+        actor = supervisor.actor("patching", "a")
+        await actor.ask(1)
+        store.hold()
+        refused = list[Exception]()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(actor.ask, 1)
+            await eventually(lambda: len(store.commits) == 2)
+
+            async def ask(fields: Any) -> None:
+                try:
+                    await actor.ask(patch(fields))
+                except SessionQuarantinedError as error:
+                    refused.append(error)
+
+            for fields in ({"a": "1"}, {"b": "2"}, None):
+                tasks.start_soon(ask, fields)
+            await eventually(lambda: supervisor.statistics().unsettled == 4)
+            store.let_go()
+        assert len(refused) == 3
+        assert await supervisor.actor("patching", "b").ask(1) == 1
+
+
+async def test_a_time_that_no_clock_can_show_is_a_crash() -> None:
+    """Also as a whole number, of which there are larger ones than any float."""
+    bad = Adder()
+    async with hosted(behaviours=[bad], restart_backoff_seconds=0.001) as supervisor:
+        actor = supervisor.actor("adder", "a")
+        await actor.ask(1)
+        bad.wrong = "wake huge"
+        with pytest.raises(ActorCrashedError):
+            await actor.ask(1)
+        bad.wrong = ""
+        assert await actor.ask(1) == 2
 
 
 async def test_an_idle_check_that_raises_is_a_crash_of_its_actor() -> None:

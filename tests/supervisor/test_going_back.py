@@ -111,6 +111,26 @@ async def test_a_load_in_flight_when_the_store_goes_back_makes_no_game_live_twic
         assert (await quick.state()).game_id == game_id
 
 
+async def test_an_exit_that_was_made_before_the_store_lost_the_fence_is_made_once(
+    alter: Alter,
+) -> None:
+    """Its answer was lost, and what it requires is as it left it: it is no refusal."""
+    inner = MemoryStore()
+    store = FaultyStore(inner)
+    async with hosted(store) as supervisor:
+        session = supervisor.session("c")
+        game_id = (await session.boot("G")).game_id
+        await session.press("1", "Ana", "x")
+        store.drop_replies = 1
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(session.exit)
+            await eventually(lambda: store.drop_replies == 0)
+            await alter(inner, Drop("gg:fence:session:c"))
+        assert not (await session.state()).active
+        await session.load(game_id)
+        assert (await session.state()).pending_choices == {"1": "x"}
+
+
 async def test_presses_in_flight_with_an_exit_are_in_doubt_if_it_is_refused(alter: Alter) -> None:
     """They are written with it or not at all, once the store has gone back."""
     inner = MemoryStore()

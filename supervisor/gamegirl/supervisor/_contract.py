@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import Any, cast
 
 from gamegirl.actors import Cancel, Decision, Emit, Perform, Quarantined, Require, WakeWaiters
 
+LONGEST = sys.float_info.max
+"""No time is longer, also if it is a whole number, of which there are larger ones."""
+
 _PLAIN = frozenset((Emit, WakeWaiters))
 
 
-def check_decision(decision: object) -> None:
+def check_decision(decision: object, whose: str = "handle() returned") -> None:
     """Whether a handler has given one.
 
     Raises:
         TypeError: It hasn't.
     """
     if not isinstance(decision, Decision):
-        raise TypeError(f"handle() returned {decision!r:.100}, expected a Decision")
+        raise TypeError(f"{whose} {decision!r:.100}, expected a Decision")
 
 
 def are_plain(effects: object) -> bool:
@@ -55,6 +58,10 @@ def check_contents(decision: Decision) -> None:
     for one in given.quarantined:
         if not isinstance(one, Quarantined):
             raise TypeError(f"{one!r:.100} is not Quarantined")
+        found: Any = one
+        texts = (found.key, found.reason, found.type)
+        if not isinstance(found.value, bytes) or not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"{one!r:.100} has something else in it than bytes and texts")
 
 
 def _check_effect(effect: Any) -> None:
@@ -64,7 +71,7 @@ def _check_effect(effect: Any) -> None:
             raise TypeError(f"the key of work is a text, not {key!r:.100}")
         if isinstance(effect, Perform):
             delay: Any = effect.delay_seconds
-            if not isinstance(delay, (int, float)) or not 0 <= delay < math.inf:
+            if not isinstance(delay, (int, float)) or not 0 <= delay <= LONGEST:
                 raise ValueError(f"work is delayed by seconds from 0, not by {delay!r:.100}")
     elif not isinstance(effect, (Emit, WakeWaiters)):
         raise TypeError(f"{effect!r:.100} is no effect")

@@ -11,7 +11,6 @@ commits, the activator for claims, the timers) calls back with what came of it.
 
 from __future__ import annotations
 
-import math
 import random
 import re
 import traceback
@@ -36,7 +35,7 @@ from gamegirl.actors import (
 from gamegirl.actors._mailbox import Envelope
 from gamegirl.supervisor._cell import Backlog, Cell, PendingCommit, Status, joined
 from gamegirl.supervisor._clock import Clock
-from gamegirl.supervisor._contract import are_plain, check_contents, check_decision
+from gamegirl.supervisor._contract import LONGEST, are_plain, check_contents, check_decision
 from gamegirl.supervisor._events import EventHub
 from gamegirl.supervisor._lifecycle import Lifecycle
 from gamegirl.supervisor._performer import Performer
@@ -282,7 +281,7 @@ class Engine:
         wake, due = cell.behaviour.alarms(cell.state)
         if wake == cell.wake_at and due == cell.due:
             return None
-        if (wake is None or 0 <= wake < math.inf) and (due is None or 0 <= due < math.inf):
+        if (wake is None or 0 <= wake <= LONGEST) and (due is None or 0 <= due <= LONGEST):
             return wake, due
         raise ValueError(
             f"wake_at() and due_at() gave {wake!r} and {due!r}, expected epoch seconds or None"

@@ -219,7 +219,7 @@ class Flusher:
                     cell.owner,
                     revision,
                     f"{cell.stem}{revision}",
-                    _merge(writes) if isinstance(writes, Joined) else writes,
+                    _merged(writes) if isinstance(writes, Joined) else writes,
                     commit.requires,
                     commit.due,
                     commit.release,
@@ -285,6 +285,13 @@ def _failures_of(cell: Cell) -> int:
     """So often the commit has failed that it would send next."""
     commit = cell.backlog.commit if cell.backlog is not None else None
     return 0 if commit is None else commit.failures
+
+
+def _merged(writes: Sequence[Write]) -> Sequence[Write]:
+    try:
+        return _merge(writes)
+    except (TypeError, AttributeError):
+        return tuple(writes)  # One of them is no such write: the store says so of this commit.
 
 
 def _merge(writes: Sequence[Write]) -> Sequence[Write]:

@@ -236,14 +236,15 @@ class Games:
         game, text, fields, notes = [entry.value for entry in await self._store.entries(keys)]
         noted = _fields(notes).get(b"game")
         named = [None if noted is None else noted.decode("utf-8", "replace")]
+        readable = text is None or isinstance(text, bytes)
         try:
-            if text is not None:
-                named.append(_ENTRY.decode(text).game_id if isinstance(text, bytes) else "")
+            if isinstance(text, bytes):
+                named.append(_ENTRY.decode(text).game_id)
             if fields is not None:
                 named.append(_HASH_ENTRY.decode(_fields(fields)).game_id)
         except CodecError:
-            named.append("")
-        if _holder(game) != held_by(channel_id) or "" in named or game_id in named:
+            readable = False
+        if _holder(game) != held_by(channel_id) or not readable or game_id in named:
             raise _active(game_id, channel_id)
         return named[0]
 

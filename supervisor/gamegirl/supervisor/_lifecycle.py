@@ -22,6 +22,7 @@ from gamegirl.actors import (
 )
 from gamegirl.actors._mailbox import Envelope
 from gamegirl.supervisor._cell import Cell, Status
+from gamegirl.supervisor._contract import check_contents, check_decision
 from gamegirl.supervisor._events import (
     ActorCrashed,
     ActorFailed,
@@ -97,7 +98,16 @@ class Lifecycle:
             del cells[cell.key.actor_id]
 
     def restored(self, cell: Cell, claimed: Claimed, restored: Restored[Any]) -> None:
-        """The actor is claimed and its state made: let it go on."""
+        """The actor is claimed and its state made: let it go on.
+
+        Raises:
+            Exception: What the behaviour raises, or that it made something else than it must.
+        """
+        decision = restored.decision
+        check_decision(decision, "restore() decided")
+        if restored.quarantined:
+            decision = replace(decision, quarantined=restored.quarantined)
+        check_contents(decision)
         backlog = cell.busy()
         restart = cell.started
         backlog.claim_since = None
@@ -114,9 +124,6 @@ class Lifecycle:
         # happens seldom), one that the index led us to takes its entry out if it isn't due.
         cell.due = KEEP_DUE if backlog.swept else None
         kind, actor_id = cell.key.kind, cell.key.actor_id
-        decision = restored.decision
-        if restored.quarantined:
-            decision = replace(decision, quarantined=restored.quarantined)
         self._engine.hub.publish(
             ActorRestored(kind, actor_id, restored.source, claimed.previous or "", restart)
         )

@@ -150,13 +150,22 @@ class Performer:
             # As trio has it of a nursery that was cancelled and a child of which failed meanwhile:
             # the scope would take the cancellation out, and let the rest of it loose on us.
             _, rest = group.split(anyio.get_cancelled_exc_class())
-            if not isinstance(rest, Exception):
+            if isinstance(rest, Exception):
+                return None, (rest, traceback.format_exc())
+            if rest is not None or self._cancelled(scope):
                 raise
-            return None, (rest, traceback.format_exc())
+            return None, (_unasked(group), traceback.format_exc())
         except anyio.get_cancelled_exc_class() as cancelled:
-            if scope.cancel_called or self._tasks.cancel_scope.cancel_called:
+            if self._cancelled(scope):
                 raise
-            # Nobody cancelled it: something that it awaited was, which is a failure like others.
-            failure = RuntimeError("the work ended in a cancellation that nobody asked for")
-            failure.__cause__ = cancelled
-            return None, (failure, traceback.format_exc())
+            return None, (_unasked(cancelled), traceback.format_exc())
+
+    def _cancelled(self, scope: anyio.CancelScope) -> bool:
+        return scope.cancel_called or self._tasks.cancel_scope.cancel_called
+
+
+def _unasked(cancelled: BaseException) -> Exception:
+    """Nobody cancelled the work: something that it awaited was, which is a failure like others."""
+    failure = RuntimeError("the work ended in a cancellation that nobody asked for")
+    failure.__cause__ = cancelled
+    return failure

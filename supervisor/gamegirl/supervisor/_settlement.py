@@ -9,9 +9,12 @@ from gamegirl.actors import (
     Fate,
     GameGirlError,
     OwnershipLostError,
+    PatchHash,
+    PutHash,
     Require,
     SessionQuarantinedError,
     StoreUnavailableError,
+    Value,
     Write,
 )
 from gamegirl.actors._mailbox import Envelope
@@ -38,19 +41,47 @@ _LIVE = Status.LIVE  # Of an enum's class it takes 40 ns to get one, with each c
 class _UnlessLost(Require, frozen=True):
     """A condition of a commit that is made again after the store went back in time.
 
-    What it asks for may be among what the store has lost; it must be nobody else's all the same.
+    What it asks for may be among what the store has lost, or the commit may have been made before:
+    it must be nobody else's all the same.
+
+    Attributes:
+        others: What else the field may hold, to be tried in turn.
     """
 
-    @classmethod
-    def of(cls, require: Require) -> Require:
-        """The condition for such a commit."""
-        if require.value is None:
-            return require
-        return cls(require.key, require.field, require.value, require.error)
+    others: tuple[str | None, ...] = ()
 
-    def absent(self) -> Require:
-        """The same if the store has lost it."""
-        return Require(self.key, self.field, None, self.error)
+    @classmethod
+    def of(cls, require: Require, commit: PendingCommit) -> Require:
+        """The condition for such a commit."""
+        others: list[str | None] = [None]
+        if commit.sent is not None:
+            others.insert(0, _written(commit, require))
+        found = tuple(one for one in dict.fromkeys(others) if one != require.value)
+        return cls(require.key, require.field, require.value, require.error, found)
+
+    def next(self) -> Require:
+        """The same for what else it may be."""
+        value, *others = self.others
+        if not others:
+            return Require(self.key, self.field, value, self.error)
+        return _UnlessLost(self.key, self.field, value, self.error, tuple(others))
+
+
+def _written(commit: PendingCommit, require: Require) -> str | None:
+    """What a commit itself makes of the field that it requires something of; None: nothing."""
+    value: Value | None = None
+    for write in commit.writes:
+        if isinstance(write, (PutHash, PatchHash)) and write.key == require.key:
+            value = write.fields.get(require.field)
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _in_doubt(cell: Cell) -> OwnershipLostError:
+    return OwnershipLostError(
+        f"the store went back in time while {cell.name} committed this: read the state to see "
+        "whether it is there",
+        fate=Fate.IN_DOUBT,
+    )
 
 
 class Settlement:
@@ -118,8 +149,8 @@ class Settlement:
         commit.flying = False
         if isinstance(outcome, Unmet):
             require = commit.requires[outcome.index]
-            if isinstance(require, _UnlessLost):
-                self._try_lost(cell, commit, outcome.index, require)
+            if isinstance(require, _UnlessLost) and require.others:
+                self._try_other(cell, commit, outcome.index, require)
             else:
                 self._unmet(cell, commit, require.error)
         elif isinstance(outcome, (BadType, Broken)):
@@ -165,12 +196,12 @@ class Settlement:
         else:
             self._engine.life.restart(cell, f"was refused: {error}")
 
-    def _try_lost(
+    def _try_other(
         self, cell: Cell, commit: PendingCommit, index: int, require: _UnlessLost
     ) -> None:
         """What a rewriting commit requires isn't as it was: perhaps the store has lost it."""
         requires = list(commit.requires)
-        requires[index] = require.absent()
+        requires[index] = require.next()
         commit.requires, commit.sent = tuple(requires), None
         self._engine.commits.add(cell, urgent=True)
 
@@ -262,11 +293,11 @@ class Settlement:
             self._over(old)
             commit.writes = joined(commit.writes, old.writes)
             for require in old.requires:
-                commit.requires = (*commit.requires, _UnlessLost.of(require))
+                commit.requires = (*commit.requires, _UnlessLost.of(require, old))
             for envelope in old.envelopes():
-                if conditional and not old.requires:
+                if conditional and not (old.requires or envelope.internal):
                     # It asked for no condition, and is stored only if that of another one holds.
-                    envelope.answer(error=self.unavailable(cell, Fate.IN_DOUBT))
+                    envelope.answer(error=_in_doubt(cell))
                 commit.hold(envelope)
             commit.effects = joined(commit.effects, old.effects)
             commit.release = commit.release or old.release
@@ -276,8 +307,8 @@ class Settlement:
             cell.status = Status.RELEASING
         backlog.blocked = True
         self._engine.commits.add(cell, urgent=True)
-        if cell.wake_at is not None:
-            self._engine.wake(cell)  # Its timer may have come while it was no use.
+        if cell.wake_at is not None and cell.wake_at <= self._engine.clock.now():
+            self._engine.wake(cell)  # Its timer came while it was of no use.
 
     def expire(self, cell: Cell, item: PendingCommit | Envelope) -> bool:
         """Something has taken longer than the commit timeout.

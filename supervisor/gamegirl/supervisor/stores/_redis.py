@@ -153,6 +153,7 @@ class RedisStore:
             except StoreUnavailableError:
                 pass  # The lease runs out by itself.
             finally:
+                self._connections.close()
                 if self._ours:
                     self._client.close()
 

@@ -34,7 +34,7 @@ class Connections:
     once one connection has found out, all that are older are made anew before they are used.
 
     Attributes:
-        pool: The client's.
+        pool: The client's; or one of ours like it, if connecting would take as long as it likes.
         timeout_seconds: For connecting and for each answer, if the client has no timeout: a network
             that just falls silent would end nothing for as long as the system keeps on trying.
         moves: How often a server was found not to be the primary any more.
@@ -43,6 +43,17 @@ class Connections:
     pool: Any
     timeout_seconds: float
     moves: int = 0
+    _made: redis.ConnectionPool | None = attrs.field(init=False, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        self._made = _bounded(self.pool, self.timeout_seconds)
+        if self._made is not None:
+            self.pool = self._made
+
+    def close(self) -> None:
+        """Close those that aren't the client's own."""
+        if self._made is not None:
+            self._made.disconnect()
 
     def moved(self, since: int) -> None:
         """One that was made after so many moves has found its server not to be the primary."""
@@ -58,15 +69,15 @@ class Connections:
         since = self.moves
         try:
             connection = self.pool.get_connection()
-            if getattr(connection, "gamegirl_moves", 0) != since:
-                try:
+            try:
+                if getattr(connection, "gamegirl_moves", 0) != since:
                     connection.disconnect()
                     connection.connect()
-                except BaseException:
-                    self.pool.release(connection)
-                    raise
                 connection.gamegirl_moves = since
-            _limit(connection, self.timeout_seconds)
+                _limit(connection, self.timeout_seconds)
+            except BaseException:
+                self.pool.release(connection)
+                raise
         except (redis.RedisError, OSError, ValueError) as error:
             raise _redis_errors.unavailable(error, doing, Fate.NOT_EXECUTED) from error
         return connection
@@ -115,7 +126,6 @@ def exchange(connections: Connections, doing: str, requests: Iterable[Request]) 
     Raises:
         StoreUnavailableError: There was no connection, or it broke.
     """
-    since = connections.moves
     connection = connections.take(doing)
     keep = False
     try:
@@ -125,7 +135,7 @@ def exchange(connections: Connections, doing: str, requests: Iterable[Request]) 
             counts.append(count)
         answers = [_read(connection, count) for count in counts]
         if any(map(_elsewhere, answers)):
-            connections.moved(since)
+            connections.moved(connection.gamegirl_moves)
         else:
             keep = all(map(ended, answers))
         return answers
@@ -141,6 +151,23 @@ def exchange(connections: Connections, doing: str, requests: Iterable[Request]) 
 def ended(answers: list[Any]) -> bool:
     """Whether a transaction, if it was one, is over: who may not end it has it left open."""
     return len(answers) == 1 or isinstance(answers[-1], list)
+
+
+_KINDS = (redis.Connection, redis.SSLConnection, redis.UnixDomainSocketConnection)
+_TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
+
+
+def _bounded(pool: Any, seconds: float) -> redis.ConnectionPool | None:
+    """A pool like a client's but with timeouts, if that one has none and is an ordinary one."""
+    options: dict[str, Any] = getattr(pool, "connection_kwargs", {})
+    missing = [name for name in _TIMEOUTS if options.get(name) is None]
+    ordinary = isinstance(pool, redis.ConnectionPool) and pool.connection_class in _KINDS
+    if not missing or not ordinary:
+        return None
+    timeouts = dict.fromkeys(missing, seconds)
+    make: Any = redis.ConnectionPool
+    made: redis.ConnectionPool = make(pool.connection_class, **{**options, **timeouts})
+    return made
 
 
 def _limit(connection: Any, seconds: float | None) -> None:
