@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import math
 
-from gamegirl.chaos._deeds import DONE, DOUBTFUL, REFUSED, Deed, Place, World, explained
+from gamegirl.chaos._deeds import (
+    DONE,
+    DOUBTFUL,
+    REFUSED,
+    Deed,
+    Place,
+    World,
+    explained,
+    name_by_others,
+)
 
 SAVED = World({}, {"g": "save:1"})
 IN_A = World({"a": Place("g")}, {"g": "channel:a"})
@@ -73,3 +82,20 @@ def test_a_press_is_in_the_game_that_was_live() -> None:
     assert explained(IN_A, [deed("press", "a")], IN_A)
     assert not explained(IN_A, [deed("press", "a", game="h")], IN_A)
     assert not explained(IN_A, [refused("press", "a", "NoActiveGameError")], IN_A)
+
+
+def test_a_game_whose_swap_was_not_answered_is_named_by_its_presses() -> None:
+    """Also if it was exited and wiped before anybody looked."""
+    swap = deed("swap", "a", game="a title", outcome=DOUBTFUL, ended=math.inf)
+    deeds = [swap, deed("press", "a", game="new"), deed("exit", "a", game=""), deed("wipe", "a")]
+    assert not explained(World({}, {}), deeds, World({}, {}))
+    name_by_others([swap], deeds, ["g"])
+    assert swap.game == "new"
+    assert explained(World({}, {}), deeds, World({}, {}))
+
+
+def test_no_game_is_named_that_others_have_made() -> None:
+    """Nor one that was pressed in another channel."""
+    swap = deed("swap", "a", game="a title", outcome=DOUBTFUL, ended=math.inf)
+    name_by_others([swap], [swap, deed("press", "a"), deed("press", "b", game="new")], ["g"])
+    assert swap.game == "a title"

@@ -9,7 +9,7 @@ answered before whom, lead from the world before them to the one after, each as 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import attrs
@@ -186,6 +186,29 @@ class Deed:
             return live is not None
         # Not owned, not started, closing: nothing that the world could explain.
         return self.refusal in ("OwnedElsewhereError", "SupervisorClosedError", "WorkerGone")
+
+
+def name_by_others(unnamed: Iterable[Deed], deeds: Sequence[Deed], known: Iterable[str]) -> None:
+    """Give deeds the ids of the games that they made, of which only others were told.
+
+    Args:
+        unnamed: Their answers were lost, and their games may be gone again.
+        deeds: All, among them those that were answered to be of such a game.
+        known: The ids of all games that nobody of these has made.
+    """
+    taken = set(known)
+    for deed in unnamed:
+        strangers = [
+            other.game
+            for other in deeds
+            if other.channel == deed.channel
+            and other.kind in _TOUCHES
+            and other.game
+            and other.game not in taken
+        ]
+        if strangers:
+            deed.game = strangers[0]
+            taken.add(deed.game)
 
 
 def explained(before: World, deeds: Sequence[Deed], after: World) -> bool:

@@ -15,7 +15,7 @@ import attrs
 from gamegirl.actors import TurnToken
 from gamegirl.actors.session._keys import game_key, hash_key, json_key
 from gamegirl.chaos._bench import Bench
-from gamegirl.chaos._deeds import DONE, DOUBTFUL, REFUSED, Deed, World, explained
+from gamegirl.chaos._deeds import DONE, DOUBTFUL, REFUSED, Deed, World, explained, name_by_others
 from gamegirl.chaos._ledger import Press
 from gamegirl.chaos._scenario import REDIS, SQLITE, Scenario
 from gamegirl.chaos._workers import CallFailed, Worker, WorkerGone
@@ -337,6 +337,10 @@ class _Games:
         for title, deed in self._titles.items():
             if deed.game == title and title in names:
                 deed.game = names[title]
+        unnamed = [deed for title, deed in self._titles.items() if deed.game == title]
+        made = {deed.game for deed in self._titles.values()}
+        known = {*self._ids, *self._before.world.games, *found.world.games, *made}
+        name_by_others(unnamed, self._deeds, known)
         bench.figures.count("answers in doubt", sum(d.outcome == DOUBTFUL for d in self._deeds))
         if not explained(self._before.world, self._deeds, found.world):
             told = "; ".join(map(str, sorted(self._deeds, key=lambda deed: deed.began)))
