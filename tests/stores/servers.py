@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -64,3 +65,19 @@ async def owned(store: RedisStore, actor: ActorKey = ACTOR, lease_seconds: float
 
 def write(claim: Claimed, revision: int = 1, text: str = "x") -> Commit:
     return Commit(ACTOR, claim.owner, revision, f"c{revision}", [PutText("t", text)])
+
+
+StoreCall = Callable[[RedisStore, Claimed], Awaitable[object]]
+"""What a store is asked for an actor that it owns."""
+
+
+async def commit(store: RedisStore, claim: Claimed) -> None:
+    await store.commit([write(claim)])
+
+
+async def claim_again(store: RedisStore, claim: Claimed) -> None:
+    await store.claim([Claim(ACTOR, [], "n")])
+
+
+async def renew(store: RedisStore, claim: Claimed) -> None:
+    await store.renew()

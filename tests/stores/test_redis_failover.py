@@ -6,7 +6,7 @@ stays with the old one, which reads as before and refuses to write.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +14,15 @@ from typing import Any, cast
 import pytest
 import redis
 from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
-from tests.stores.servers import ACTOR, Server, owned, write
+from tests.stores.servers import (
+    ACTOR,
+    Server,
+    StoreCall,
+    claim_again,
+    commit,
+    owned,
+    renew,
+)
 
 from gamegirl.actors import StoreUnavailableError
 from gamegirl.supervisor.stores import Claim, Claimed, Process, RedisStore, _redis, _redis_errors
@@ -95,24 +103,9 @@ async def test_the_lease_is_renewed_at_the_new_primary(service: Service) -> None
     await store.aclose()
 
 
-Refused = Callable[[RedisStore, Claimed], Awaitable[object]]
-
-
-async def commit(store: RedisStore, claim: Claimed) -> None:
-    await store.commit([write(claim)])
-
-
-async def claim_again(store: RedisStore, claim: Claimed) -> None:
-    await store.claim([Claim(ACTOR, [], "n")])
-
-
-async def renew(store: RedisStore, claim: Claimed) -> None:
-    await store.renew()
-
-
 @pytest.mark.parametrize("refused", [commit, claim_again, renew])
 async def test_nothing_is_read_from_a_replica_once_one_refusal_was_seen(
-    service: Service, refused: Refused
+    service: Service, refused: StoreCall
 ) -> None:
     """Connections that were idle or another kind meanwhile lead to the new primary, too."""
     with service.client() as client:

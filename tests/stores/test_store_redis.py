@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, cast
 
@@ -15,7 +14,16 @@ import fakeredis
 import pytest
 import redis
 import redis.asyncio
-from tests.stores.servers import ACTOR, Server, owned, write
+from tests.stores.servers import (
+    ACTOR,
+    Server,
+    StoreCall,
+    claim_again,
+    commit,
+    owned,
+    renew,
+    write,
+)
 
 from gamegirl.actors import (
     Fate,
@@ -467,27 +475,12 @@ async def test_after_a_restart_the_living_have_time_to_renew_their_leases(redis_
     await other.aclose()
 
 
-Call = Callable[[RedisStore, Claimed], Awaitable[object]]
-
-
-async def commit(store: RedisStore, claim: Claimed) -> None:
-    await store.commit([write(claim)])
-
-
-async def claim_again(store: RedisStore, claim: Claimed) -> None:
-    await store.claim([Claim(ACTOR, [], "n")])
-
-
-async def renew(store: RedisStore, claim: Claimed) -> None:
-    await store.renew()
-
-
 @pytest.mark.parametrize(
     ("call", "connected"),
     [(commit, True), (commit, False), (claim_again, True), (claim_again, False), (renew, True)],
 )
 async def test_a_client_that_waits_for_ever_is_not_waited_for(
-    server: Server, call: Call, connected: bool
+    server: Server, call: StoreCall, connected: bool
 ) -> None:
     """The store's own timeout ends a silence if the host's client has none."""
     with server.client(socket_timeout=None, socket_connect_timeout=None) as client:
