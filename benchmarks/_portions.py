@@ -12,7 +12,7 @@ from gamegirl.supervisor.stores._redis_calls import PORTION
 
 T = TypeVar("T")
 
-_UNDER_WAY = 4
+_UNDER_WAY = 16
 
 
 class Portions(Generic[T]):
@@ -30,6 +30,7 @@ class Portions(Generic[T]):
         self._commits: list[T] = []  # Those that wait.
         self._signals: list[Awaited] = []
         self._under_way = 0
+        self._coming = 0  # So many of those under way have taken none yet.
 
     def add(self, commit: T) -> Awaited:
         """Have a commit made; what is given is set when it is."""
@@ -37,14 +38,17 @@ class Portions(Generic[T]):
         self._commits.append(commit)
         self._signals.append(signal)
         if not self._under_way or (
-            self._under_way < _UNDER_WAY and len(self._commits) >= PORTION * self._under_way
+            self._under_way < _UNDER_WAY and len(self._commits) >= PORTION * (self._coming + 1)
         ):
             self._under_way += 1
+            self._coming += 1
             self._start_soon(self._send)
         return signal
 
     async def _send(self) -> None:
-        await checkpoint()  # Whoever is about to run may still join.
+        if len(self._commits) < PORTION:
+            await checkpoint()  # Whoever is about to run may still join.
+        self._coming -= 1
         while self._commits and (self._under_way == 1 or len(self._commits) >= PORTION):
             commits, self._commits = self._commits[:PORTION], self._commits[PORTION:]
             signals, self._signals = self._signals[:PORTION], self._signals[PORTION:]

@@ -73,7 +73,7 @@ async def turn_floor(site: Site) -> AsyncGenerator[Measure, None]:
     await wire.exchange([(parts_of((b"SCRIPT", b"LOAD", COMMIT.text)), 1)])
 
     async def make(portion: Sequence[_Spelled]) -> None:
-        (answers,), *_ = await wire.exchange([(_call_of(portion), 1)])
+        (answers,), *_ = await wire.exchange([(_call_of(portion), 1)], first=True)
         if answers != [1] * len(portion):
             raise ValueError(f"commits were answered {answers!r:.200}")
 

@@ -204,6 +204,35 @@ async def test_an_answer_may_take_long_as_long_as_it_comes() -> None:
     theirs.close()
 
 
+async def test_what_an_answer_leads_to_goes_before_the_next_answer() -> None:
+    """If asked for, and both have come together: whoever the first caller wakes runs first."""
+    ours, theirs = socket.socketpair()
+    wire = Wire(SimpleNamespace(_sock=ours), 5.0)
+    woken, order = anyio.Event(), list[str]()
+
+    async def wait() -> None:
+        await woken.wait()
+        order.append("woken by the first")
+
+    async def first() -> None:
+        await wire.exchange([((b"PING",), 1)], first=True)
+        order.append("first")
+        woken.set()
+
+    async def second() -> None:
+        await wire.exchange([((b"PING",), 1)])
+        order.append("second")
+
+    async with anyio.create_task_group() as tasks:
+        for one in (wait, first, second):
+            tasks.start_soon(one)
+            await anyio.wait_all_tasks_blocked()
+        theirs.send(b":7\r\n" * 2)
+    assert order == ["first", "woken by the first", "second"]
+    await wire.aclose()
+    theirs.close()
+
+
 @pytest.mark.parametrize("size", [3, 300, 5000], ids=["few", "many", "more than sendmsg takes"])
 async def test_parts_arrive_whole_and_in_order(size: int) -> None:
     """Also if the system takes only some of them, and others are sent meanwhile."""

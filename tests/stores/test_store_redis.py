@@ -359,7 +359,7 @@ async def test_claim_answers_that_nobody_understands(
     store = RedisStore(server.url)
     await owned(store)
 
-    async def nonsense(*_: object) -> Any:
+    async def nonsense(*_: object, **__: object) -> Any:
         return [[b"OK", b"QUEUED", [[[b"?"]]]]]
 
     monkeypatch.setattr(Wire, "exchange", nonsense)

@@ -56,7 +56,7 @@ _OBJECTS_PER_PRESS = 27.0
 _OBJECTS_PER_ACTOR = 1.1
 _WAKE_UPS_PER_TURN = 24
 _SIDE_BY_SIDE = 64
-_STEPS = {"press": 1190, "close": 1815, "record": 2155}
+_STEPS = {"press": 1188, "close": 1812, "record": 2153}
 """In bytecodes of CPython 3.11."""
 
 _SCRIPTS_PER_RESTORE = 0.02

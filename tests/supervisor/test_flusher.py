@@ -223,3 +223,72 @@ async def test_an_outage_that_pauses_for_one_commit_is_told_of() -> None:
         store.takes = 100
         await eventually(lambda: flusher.sent == len(cells))
     assert [type(event) for event in events] == [StoreLost, StoreBack, StoreLost, StoreBack]
+
+
+class Slow:
+    """A store with portions of two, whose calls wait until they are let go.
+
+    Attributes:
+        down: It fails instead.
+        calls: How many commits each call that waits has.
+        most: So many calls have waited side by side at most.
+        go: Lets all go.
+    """
+
+    portion = 2
+
+    def __init__(self) -> None:
+        self.down = False
+        self.calls: list[int] = []
+        self.most = 0
+        self.go = anyio.Event()
+
+    async def commit(self, commits: Sequence[Commit]) -> Sequence[Done]:
+        self.calls.append(len(commits))
+        self.most = max(self.most, len(self.calls))
+        await self.go.wait()
+        await checkpoint()
+        self.calls.pop()
+        if self.down:
+            raise StoreUnavailableError("it is down", fate=Fate.IN_DOUBT)
+        return [Done() for _ in commits]
+
+
+async def test_each_portion_goes_when_it_has_gathered_however_many_are_under_way() -> None:
+    """What is decided doesn't wait for answers; what is less than a portion does."""
+    store = Slow()
+    async with flushing(store) as (flusher, _):
+        for number in range(9):
+            cell = cell_of(f"{number}")
+            change(cell)
+            flusher.add(cell, urgent=True)
+            await anyio.wait_all_tasks_blocked()
+        # The first found none under way.
+        assert store.calls == [1, 2, 2, 2, 2]
+        store.go.set()
+        await eventually(lambda: flusher.sent == 9)
+
+
+async def test_one_portion_at_a_time_tries_whether_the_store_is_back_and_then_all_go() -> None:
+    """A store that is down isn't called by many, nor those with much to send by one."""
+    store = Slow()
+    store.down = True
+    async with flushing(store) as (flusher, _):
+        for number in range(12):
+            cell = cell_of(f"{number}")
+            change(cell)
+            flusher.add(cell, urgent=True)
+        await eventually(lambda: len(store.calls) == 6)
+        store.go.set()  # All six fail side by side.
+        await eventually(lambda: not store.calls)
+        store.go, store.most = anyio.Event(), 0
+        await eventually(lambda: len(store.calls) == 1)
+        idle = flusher._idle  # pyright: ignore[reportPrivateUsage]
+        await eventually(lambda: len(idle) == 15)  # The others have given up for now.
+        assert store.most == 1
+        store.down = False
+        store.go.set()
+        store.go = anyio.Event()
+        await eventually(lambda: len(store.calls) > 4)
+        store.go.set()
+        await eventually(lambda: flusher.sent == 12)

@@ -26,8 +26,12 @@ from gamegirl.supervisor.stores import Commit, Store
 
 _REWRITING = Status.REWRITING  # Of an enum's class it takes 40 ns to get one.
 
-_IN_FLIGHT = 4
-"""So many portions at most are at the store at a time."""
+_IN_FLIGHT = 16
+"""So many portions at most are at the store at a time.
+
+What has been decided goes at once, while it is at hand: a thousand commits that waited for their
+turn would be in no cache when it comes.
+"""
 
 
 class Flusher:
@@ -59,7 +63,9 @@ class Flusher:
         self._urgent: deque[Cell] = deque()
         self._patient: dict[Cell, float] = {}
         self._idle: list[anyio.Event] = []
-        self._busy = 0
+        self._busy = 0  # So many have a batch under way, or will take one.
+        self._coming = 0  # So many of them will take one.
+        self._enough = 1  # So many must have gathered for one more to take a batch.
         self._armed = False
         self._failures = 0
         self._working = True  # Something was settled since the last failure.
@@ -90,7 +96,7 @@ class Flusher:
         backlog.listed = True
         urgent = self._urgent
         urgent.append(cell)
-        if self._idle and len(urgent) >= self._portion * self._busy:
+        if len(urgent) >= self._enough and self._idle:
             self._wake()
 
     def hurry(self) -> None:
@@ -112,12 +118,20 @@ class Flusher:
             self.add(cell, urgent=True)
 
     def _wake(self) -> None:
-        """Have one more portion sent, if there is one to send and somebody to do it."""
-        gathered = len(self._urgent)
-        enough = gathered >= self._portion * self._busy and not self._failures
-        if self._idle and gathered and (enough or not self._busy):
-            self._busy += 1
+        """Have sent what has gathered: whole portions, and less than one if none is under way.
+
+        While the store fails, one at a time tries whether it is back.
+        """
+        while self._idle and len(self._urgent) >= self._enough:
+            if self._failures and self._busy:
+                break
+            self._count(busy=1, coming=1)
             self._idle.pop().set()
+
+    def _count(self, *, busy: int = 0, coming: int = 0) -> None:
+        self._busy += busy
+        self._coming += coming
+        self._enough = self._portion * (self._coming + 1) if self._busy else 1
 
     async def run(self) -> None:
         """Commit until cancelled."""
@@ -131,15 +145,17 @@ class Flusher:
             self._idle.append(wanted)
             self._wake()
             await wanted.wait()
-            await checkpoint()  # Whoever is about to run may still join the batch.
+            if len(self._urgent) < self._portion:
+                await checkpoint()  # Whoever is about to run may still join the batch.
+            self._count(coming=-1)
             # With another portion under way less than a whole one waits for company.
-            while self._busy == 1 or len(self._urgent) >= self._portion:
+            while self._busy == 1 or (len(self._urgent) >= self._portion and not self._failures):
                 batch = self._take()
                 if not batch:
                     break
                 await self._send(batch)
                 self._watchdog.prune()
-            self._busy -= 1
+            self._count(busy=-1)
 
     def _take(self) -> list[Cell]:
         urgent, patient = self._urgent, self._patient
@@ -266,6 +282,7 @@ class Flusher:
             self._failures = 0
             self._engine.hub.publish(StoreBack())
             self.returned.set()
+            self._wake()
         settle = self._engine.settlement.settle
         # One by one they are let go of when they have just been looked at: memory that is in no
         # cache any more takes as long to free as a commit does to settle.

@@ -177,7 +177,7 @@ class RedisStore:
         steps = Batch(_typed.DUE_KEY, commits).steps(_scripts.COMMIT)
         wire = await self._wired("commit")
         if wire is not None:
-            return await self._over(wire, "commit", steps)
+            return await self._over(wire, "commit", steps, first=True)
         through = partial(self._through, "commit", steps)
         return await to_thread.run_sync(through, limiter=self._committing())
 
@@ -348,8 +348,8 @@ class RedisStore:
                 self.threaded = self._unfit = self._wire is None
             return self._wire
 
-    async def _over(self, wire: Wire, doing: str, steps: Steps[T]) -> T:
-        """Take the steps over the connection that the loop serves."""
+    async def _over(self, wire: Wire, doing: str, steps: Steps[T], *, first: bool = False) -> T:
+        """Take the steps over the connection that the loop serves; `Wire.exchange` says more."""
         answers: list[list[Any]] | None = None
         while True:
             try:
@@ -367,7 +367,7 @@ class RedisStore:
                 wire.fail(ConnectionError(f"it answered nonsense: {error}"))
                 raise _redis_errors.nonsense(error) from error
             try:
-                answers = await wire.exchange(requests)
+                answers = await wire.exchange(requests, first=first)
             except OSError as error:
                 raise _redis_errors.unavailable(error, doing, Fate.IN_DOUBT) from error
 

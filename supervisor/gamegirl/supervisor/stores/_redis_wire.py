@@ -39,10 +39,11 @@ _MORE = object()
 class _Call:
     """Requests that were sent together, and what came back."""
 
-    __slots__ = ("answers", "counts", "error", "over", "wanted")
+    __slots__ = ("answers", "counts", "error", "first", "over", "wanted")
 
-    def __init__(self, counts: Sequence[int]) -> None:
+    def __init__(self, counts: Sequence[int], first: bool) -> None:
         self.counts = counts
+        self.first = first
         self.wanted = sum(counts)
         self.answers: list[Any] = []
         self.error: Exception | None = None
@@ -116,17 +117,24 @@ class Wire:
             self.fail(ConnectionError("Connection closed by server."))
         return bool(news)
 
-    async def exchange(self, requests: Sequence[Request]) -> list[list[Any]]:
+    async def exchange(
+        self, requests: Sequence[Request], *, first: bool = False
+    ) -> list[list[Any]]:
         """Send requests and wait for what each is answered: values, or a `ResponseError`.
 
         A caller who is cancelled leaves the connection as it is: the answers are dropped.
+
+        Args:
+            requests: Packed commands.
+            first: What the answers lead to goes before the answers to the next call: the caller
+                goes on, and so do those whom it wakes. What they need, and do next, is at hand.
 
         Raises:
             OSError: The connection broke or fell silent; what was sent is in doubt.
         """
         if not requests:
             return []
-        call = _Call([count for _, count in requests])
+        call = _Call([count for _, count in requests], first)
         if self.failure is None:
             self._calls.append(call)
             try:
@@ -231,6 +239,9 @@ class Wire:
                 call.over.set()
                 if not all(map(ended, call.parts())):
                     raise ConnectionError("a transaction could not be ended")
+                if call.first and calls:
+                    await checkpoint()
+                    await checkpoint()
             if not calls and any(True for _ in ready):
                 raise ConnectionError("it answered what nobody had asked")
 
