@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -231,6 +232,82 @@ async def test_what_an_answer_leads_to_goes_before_the_next_answer() -> None:
     assert order == ["first", "woken by the first", "second"]
     await wire.aclose()
     theirs.close()
+
+
+async def together(
+    answers: bytes, *, calls: int, seconds: float, then: Callable[[Wire, int], Any]
+) -> tuple[dict[int, object], Wire]:
+    """Calls whose answers come in one go, and what each was told.
+
+    Args:
+        answers: As the server sends them.
+        calls: So many are under way.
+        seconds: The connection's patience.
+        then: What each caller does as soon as it goes on.
+    """
+    ours, theirs = socket.socketpair()
+    wire = Wire(SimpleNamespace(_sock=ours), seconds)
+    told: dict[int, object] = {}
+
+    async def call(number: int) -> None:
+        try:
+            told[number] = await wire.exchange([((b"PING",), 1)], first=True)
+        except (OSError, ConnectionError) as error:
+            told[number] = error
+        await then(wire, number)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(calls):
+            tasks.start_soon(call, number)
+        await anyio.wait_all_tasks_blocked()
+        theirs.send(answers)
+    theirs.close()
+    return told, wire
+
+
+def _answered(calls: int) -> dict[int, object]:
+    return {number: [[7]] for number in range(calls)}
+
+
+async def test_an_answer_that_has_come_is_given_whatever_becomes_of_the_connection() -> None:
+    """The first of those whose answers came together finds it broken; the others have theirs."""
+
+    async def breaks(wire: Wire, _: int) -> None:
+        wire.fail(BrokenPipeError(32, "Broken pipe"))
+
+    told, wire = await together(b":7\r\n" * 4, calls=4, seconds=5.0, then=breaks)
+    assert told == _answered(4)
+    assert not wire.alive
+    await wire.aclose()
+
+
+async def test_who_has_an_answer_does_not_take_the_connection_for_silent() -> None:
+    """However long those take who are given theirs before."""
+
+    async def computes(_: Wire, __: int) -> None:
+        time.sleep(0.1)  # noqa: ASYNC251 - the loop stands still, as with a heavy host
+
+    told, wire = await together(b":7\r\n" * 12, calls=12, seconds=0.4, then=computes)
+    assert told == _answered(12)
+    await wire.aclose()
+
+
+async def test_an_answer_that_nobody_asked_for_is_not_given_to_who_asks_next() -> None:
+    """Who asks while the others are given theirs would get it, and so on for ever."""
+    later: list[object] = []
+
+    async def asks_again(wire: Wire, _: int) -> None:
+        if not later:
+            later.append("asks")
+            try:
+                later.append(await wire.exchange([((b"PING",), 1)]))
+            except ConnectionError as error:
+                later.append(str(error))
+
+    told, wire = await together(b":7\r\n" * 3, calls=2, seconds=5.0, then=asks_again)
+    assert told == _answered(2)
+    assert later == ["asks", "it answered what nobody had asked"]
+    await wire.aclose()
 
 
 @pytest.mark.parametrize("size", [3, 300, 5000], ids=["few", "many", "more than sendmsg takes"])

@@ -37,6 +37,8 @@ class Choking:
         patient: It refuses only when it has taken others meanwhile.
     """
 
+    threaded = False
+
     def __init__(self, portion: int = 64) -> None:
         self.portion = portion
         self.alone: Callable[[], None] | None = None
@@ -201,6 +203,7 @@ async def test_an_outage_that_pauses_for_one_commit_is_told_of() -> None:
 
     class Flapping:
         portion = 64
+        threaded = False
         takes = calls = 0
 
         async def commit(self, commits: Sequence[Commit]) -> Sequence[Done]:
@@ -237,7 +240,8 @@ class Slow:
 
     portion = 2
 
-    def __init__(self) -> None:
+    def __init__(self, *, threaded: bool = False) -> None:
+        self.threaded = threaded
         self.down = False
         self.calls: list[int] = []
         self.most = 0
@@ -292,3 +296,46 @@ async def test_one_portion_at_a_time_tries_whether_the_store_is_back_and_then_al
         await eventually(lambda: len(store.calls) > 4)
         store.go.set()
         await eventually(lambda: flusher.sent == 12)
+
+
+async def test_few_portions_wait_for_the_thread_of_a_store_that_has_one() -> None:
+    """When such a store fails each of them takes a timeout, one after the other."""
+    store = Slow(threaded=True)
+    async with flushing(store) as (flusher, _):
+        for number in range(20):
+            cell = cell_of(f"{number}")
+            change(cell)
+            flusher.add(cell, urgent=True)
+        await anyio.wait_all_tasks_blocked()
+        assert store.calls == [2, 2, 2, 2]
+        store.go.set()
+        await eventually(lambda: flusher.sent == 20)
+    assert store.most == 4
+
+
+async def test_a_call_that_hangs_keeps_nobody_from_trying_again() -> None:
+    """Another one fails at once meanwhile; then the store works, but for the call that hangs."""
+
+    class Hanging:
+        portion = 2
+        threaded = False
+        calls = 0
+        never = anyio.Event()
+
+        async def commit(self, commits: Sequence[Commit]) -> Sequence[Done]:
+            self.calls += 1
+            if self.calls == 1:
+                await self.never.wait()
+            await checkpoint()
+            if self.calls == 2:
+                raise StoreUnavailableError("it hiccups", fate=Fate.IN_DOUBT)
+            return [Done() for _ in commits]
+
+    store = Hanging()
+    async with flushing(store) as (flusher, _):
+        for number in range(9):
+            cell = cell_of(f"{number}")
+            change(cell)
+            flusher.add(cell, urgent=True)
+            await anyio.wait_all_tasks_blocked()
+        await eventually(lambda: flusher.sent == 8)

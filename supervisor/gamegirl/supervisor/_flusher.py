@@ -33,6 +33,10 @@ What has been decided goes at once, while it is at hand: a thousand commits that
 turn would be in no cache when it comes.
 """
 
+_IN_FLIGHT_THREADED = 4
+"""The same for a store that has a thread for them: those that wait for it can't be held back when
+the store fails, and take a timeout each."""
+
 
 class Flusher:
     """Gathers actors that changed and commits them.
@@ -68,6 +72,7 @@ class Flusher:
         self._enough = 1  # So many must have gathered for one more to take a batch.
         self._armed = False
         self._failures = 0
+        self._trying = False  # Somebody tries whether the store is back.
         self._working = True  # Something was settled since the last failure.
         self._failed: set[Cell] = set()  # In these the commits that have failed are looked for.
         self.sent = 0
@@ -118,12 +123,10 @@ class Flusher:
             self.add(cell, urgent=True)
 
     def _wake(self) -> None:
-        """Have sent what has gathered: whole portions, and less than one if none is under way.
-
-        While the store fails, one at a time tries whether it is back.
-        """
-        while self._idle and len(self._urgent) >= self._enough:
-            if self._failures and self._busy:
+        """Have sent what has gathered: whole portions, and less than one if none is under way."""
+        most = _IN_FLIGHT_THREADED if self._store.threaded else _IN_FLIGHT
+        while self._idle and len(self._urgent) >= self._enough and self._busy < most:
+            if self._failures and self._trying:
                 break
             self._count(busy=1, coming=1)
             self._idle.pop().set()
@@ -149,13 +152,31 @@ class Flusher:
                 await checkpoint()  # Whoever is about to run may still join the batch.
             self._count(coming=-1)
             # With another portion under way less than a whole one waits for company.
-            while self._busy == 1 or (len(self._urgent) >= self._portion and not self._failures):
+            while self._busy == 1 or len(self._urgent) >= self._portion:
+                if self._failures and self._trying:
+                    break
                 batch = self._take()
                 if not batch:
                     break
                 await self._send(batch)
                 self._watchdog.prune()
+                if self._failures and not self._trying:
+                    await self._try_again()
             self._count(busy=-1)
+
+    async def _try_again(self) -> None:
+        """Try, one portion at a time, until the store is back; nobody else does meanwhile."""
+        self._trying = True
+        try:
+            while self._failures:
+                await anyio.sleep(self._engine.retry_delay(self._failures))
+                batch = self._take()
+                if not batch:
+                    break
+                await self._send(batch)
+                self._watchdog.prune()
+        finally:
+            self._trying = False
 
     def _take(self) -> list[Cell]:
         urgent, patient = self._urgent, self._patient
@@ -175,7 +196,6 @@ class Flusher:
             if self._failures:
                 # No other is tried now, or an outage would take a timeout for each.
                 self._put_back([*chain.from_iterable(reversed(portions)), *portion])
-                await anyio.sleep(self._engine.retry_delay(self._failures))
                 return
             for cell in portion:  # Which is one: the store chokes on it, and works.
                 backlog = cell.backlog

@@ -148,9 +148,9 @@ class Wire:
             received = self._received
             with anyio.move_on_after(self._seconds):
                 await call.over.wait()
-            silent = not call.over.is_set() and received == self._received
+            silent = len(call.answers) < call.wanted and received == self._received
             # What has come while this process stood still is no silence.
-            if silent and not self._has_news():
+            if silent and not call.over.is_set() and not self._has_news():
                 self.fail(TimeoutError("Timeout reading from socket"))
         if call.error is not None:
             raise call.error
@@ -215,7 +215,6 @@ class Wire:
             self.fail(error)
 
     async def _read(self) -> None:
-        parser, calls = self._parser, self._calls
         encrypted = self._socket if isinstance(self._socket, ssl.SSLSocket) else None
         while self.failure is None:
             if encrypted is None or not encrypted.pending():
@@ -228,22 +227,28 @@ class Wire:
             if not data:
                 raise ConnectionError("Connection closed by server.")
             self._received += len(data)
-            parser.feed(data)
-            ready = iter(parser.gets, _MORE)
-            while calls:
-                call = calls[0]
-                call.answers.extend(islice(ready, call.wanted - len(call.answers)))
-                if len(call.answers) < call.wanted:
-                    break
-                del calls[0]
-                call.over.set()
-                if not all(map(ended, call.parts())):
-                    raise ConnectionError("a transaction could not be ended")
-                if call.first and calls:
-                    await checkpoint()
-                    await checkpoint()
-            if not calls and any(True for _ in ready):
-                raise ConnectionError("it answered what nobody had asked")
+            answered = deque[_Call]()
+            try:
+                self._understand(data, answered)
+            except Exception as error:  # noqa: BLE001 - those who wait are told
+                self.fail(error)
+            await _give_out(answered)
+
+    def _understand(self, data: bytes, answered: deque[_Call]) -> None:
+        """Sort what has come to the calls; those that have all their answers go to `answered`."""
+        parser, calls = self._parser, self._calls
+        parser.feed(data)
+        ready = iter(parser.gets, _MORE)
+        while calls:
+            call = calls[0]
+            call.answers.extend(islice(ready, call.wanted - len(call.answers)))
+            if len(call.answers) < call.wanted:
+                return
+            answered.append(calls.popleft())
+            if not all(map(ended, call.parts())):
+                raise ConnectionError("a transaction could not be ended")
+        if any(True for _ in ready):
+            raise ConnectionError("it answered what nobody had asked")
 
     async def _write(self) -> None:
         unsent = self._unsent
@@ -262,6 +267,20 @@ class Wire:
                 unsent[0] = rest
             else:
                 del unsent[0]
+
+
+async def _give_out(answered: deque[_Call]) -> None:
+    """Let those go on who have their answers, whatever becomes of the connection meanwhile."""
+    try:
+        while answered:
+            call = answered.popleft()
+            call.over.set()
+            if call.first and answered:
+                await checkpoint()
+                await checkpoint()
+    finally:
+        for call in answered:
+            call.over.set()
 
 
 def _putting(to: socket.socket) -> Callable[[list[bytes]], int]:
