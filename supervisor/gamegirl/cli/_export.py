@@ -12,6 +12,7 @@ import attrs
 
 from gamegirl.actors import GameActiveError, InvalidInputError, Stored, WrongType
 from gamegirl.actors.session import SessionBehaviour
+from gamegirl.actors.session._keys import channel_of
 from gamegirl.cli._console import say
 from gamegirl.cli._lines import (
     ACTOR_PREFIX,
@@ -26,6 +27,7 @@ from gamegirl.cli._lines import (
 from gamegirl.cli._meter import Meter
 from gamegirl.codec import check_id, escape_id, unescape_id
 from gamegirl.supervisor import Store
+from gamegirl.supervisor._games import holder_of
 from gamegirl.supervisor.stores import Entry
 
 CHANNELS = 10
@@ -39,8 +41,6 @@ ROUNDS = 20
 
 SPOOL_BYTES = 1 << 24
 """What is read waits for the rest in memory; beyond this size in a temporary file."""
-
-_AT_CHANNEL = "channel:"
 
 
 @attrs.define
@@ -327,19 +327,6 @@ def _game_keys(game_id: object) -> set[str]:
 def game_id_of(key: str) -> str:
     """The id of the game with this key."""
     return unescape_id(key.removeprefix(GAME_PREFIX))
-
-
-def holder_of(value: Stored) -> str | None:
-    """Who holds a game, by its own key."""
-    holder = fields_of(value).get(b"holder")
-    return None if holder is None else holder.decode("utf-8", "replace")
-
-
-def channel_of(holder: str | None) -> str | None:
-    """The channel that holds a game, if one does."""
-    if holder is None or not holder.startswith(_AT_CHANNEL):
-        return None
-    return holder.removeprefix(_AT_CHANNEL) or None
 
 
 def fields_of(value: Stored) -> Mapping[bytes, bytes]:

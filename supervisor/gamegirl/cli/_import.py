@@ -26,12 +26,11 @@ from gamegirl.actors import (
     Write,
 )
 from gamegirl.actors.session import SessionBehaviour
+from gamegirl.actors.session._keys import channel_of
 from gamegirl.cli._export import (
     Told,
-    channel_of,
     fields_of,
     game_id_of,
-    holder_of,
     json_object,
 )
 from gamegirl.cli._lines import (
@@ -44,6 +43,7 @@ from gamegirl.cli._lines import (
 )
 from gamegirl.cli._meter import Meter
 from gamegirl.supervisor import Store
+from gamegirl.supervisor._games import holder_of
 from gamegirl.supervisor.stores import (
     ActorKey,
     Claim,

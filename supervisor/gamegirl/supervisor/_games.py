@@ -19,7 +19,15 @@ from gamegirl.actors import (
     UnknownGameError,
 )
 from gamegirl.actors import Stored as StoredValue
-from gamegirl.actors.session._keys import INDEX_KEY, game_key, hash_key, held_by, json_key, meta_key
+from gamegirl.actors.session._keys import (
+    INDEX_KEY,
+    channel_of,
+    game_key,
+    hash_key,
+    held_by,
+    json_key,
+    meta_key,
+)
 from gamegirl.codec import HashCodec, InvalidIdError, JsonCodec, unescape_id
 from gamegirl.supervisor.stores import (
     ActorKey,
@@ -35,7 +43,6 @@ from gamegirl.supervisor.stores import (
 )
 
 _GAME_PREFIX = game_key("")
-_CHANNEL_HOLDER = held_by("")
 
 _TRIES = 5
 _RETRY_SECONDS = 0.05
@@ -149,10 +156,10 @@ class Games:
                 return attrs.evolve(_ENTRY.decode(save).game(game_id), active=False)
             except CodecError:
                 return None
-        holder = fields.get(b"holder", b"").decode("utf-8", "replace")
-        if not holder.startswith(_CHANNEL_HOLDER):
+        channel_id = channel_of(holder_of(game))
+        if channel_id is None:
             return None
-        entry = await self._in_channel(holder.removeprefix(_CHANNEL_HOLDER), game_id)
+        entry = await self._in_channel(channel_id, game_id)
         return entry.game(game_id) if entry is not None else None
 
     async def _in_channel(self, channel_id: str, game_id: str) -> _Entry | None:
@@ -197,14 +204,16 @@ class Games:
     async def _forgettable(self, game_id: str) -> tuple[Require, ...]:
         """What must still be so when a game is forgotten; raises if it can't be."""
         game, index = await self._store.read([game_key(game_id), INDEX_KEY])
-        holder = _holder(game)
+        holder = holder_of(game)
         listed = _fields(index).get(game_id.encode())
         if holder is None and listed is None:
-            raise UnknownGameError(f"there is no game {game_id!r}; games() lists all there are")
+            raise UnknownGameError(
+                f"there is no game {game_id!r}: the listing of games has all there are"
+            )
         taken = _active(game_id, "a channel that took it just now")
         requires = (Require(game_key(game_id), "holder", holder, taken),)
-        if holder is not None and holder.startswith(_CHANNEL_HOLDER):
-            channel_id = holder.removeprefix(_CHANNEL_HOLDER)
+        channel_id = channel_of(holder)
+        if channel_id is not None:
             noted = await self._stray(game_id, channel_id)
             return (*requires, Require(meta_key(channel_id), "game", noted, taken))
         if holder is None and listed is not None:
@@ -244,7 +253,7 @@ class Games:
                 named.append(_HASH_ENTRY.decode(_fields(fields)).game_id)
         except CodecError:
             readable = False
-        if _holder(game) != held_by(channel_id) or not readable or game_id in named:
+        if holder_of(game) != held_by(channel_id) or not readable or game_id in named:
             raise _active(game_id, channel_id)
         return named[0]
 
@@ -288,7 +297,8 @@ def _active(game_id: str, channel_id: str) -> GameActiveError:
     )
 
 
-def _holder(game: StoredValue) -> str | None:
+def holder_of(game: StoredValue) -> str | None:
+    """Who holds a game, by what its own key says, as it stands there; None: nobody."""
     holder = _fields(game).get(b"holder")
     return None if holder is None else holder.decode("utf-8", "replace")
 

@@ -28,6 +28,7 @@ from gamegirl.actors.session._journal import whole_turns
 from gamegirl.actors.session._keys import (
     INDEX_KEY,
     channel_keys,
+    channel_of,
     game_key,
     held_by,
     history_key,
@@ -258,8 +259,8 @@ def _find(changes: Changes, message: Load) -> tuple[SessionState, str | None]:
         holder = holder_of(message.game)
         if holder is None:
             return _find_old(changes, message), None
-        if holder.startswith("channel:"):
-            where = holder.removeprefix("channel:")
+        where = channel_of(holder)
+        if where is not None:
             if where == state.channel_id:
                 if state.game_id == game_id:
                     # The store has lost the exit: what is left of the game is here.

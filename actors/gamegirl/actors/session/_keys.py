@@ -60,6 +60,7 @@ def channel_keys(channel_id: str) -> Sequence[str]:
 
 
 _GAMES = "gg:game:"
+_CHANNEL = "channel:"
 
 CHANNEL_GAME = Prefetch(CHANNEL_KEYS - 1, "game", _GAMES, fields_max=2)
 """The own key of the game that a channel's notes name, of a game that is held: a save has more.
@@ -74,7 +75,14 @@ def game_key(game_id: str) -> str:
 
 def held_by(channel_id: str) -> str:
     """The holder of a game that is in a channel."""
-    return f"channel:{channel_id}"
+    return _CHANNEL + channel_id
+
+
+def channel_of(holder: str | None) -> str | None:
+    """The channel that is a game's holder; None: another holder, or none."""
+    if holder is None or not holder.startswith(_CHANNEL):
+        return None
+    return holder.removeprefix(_CHANNEL) or None
 
 
 def saved_as(nonce: str) -> str:
