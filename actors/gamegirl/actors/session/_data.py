@@ -287,7 +287,12 @@ class Pressed(msgspec.Struct, frozen=True, gc=False):
 
 @attrs.frozen
 class Crown:
-    """Who co-narrates: one player, or nobody (then the narrator is alone)."""
+    """Who co-narrates: one player, or nobody (then the narrator is alone).
+
+    Attributes:
+        user_id: Who holds the crown; None: nobody.
+        name: What they are called in texts.
+    """
 
     user_id: str | None
     name: str
@@ -299,7 +304,14 @@ class Crown:
 
 @attrs.frozen
 class Booted:
-    """A game that was started or loaded."""
+    """A game that was started or loaded.
+
+    Attributes:
+        channel_id: Where it runs.
+        game_id: Its id, which `load` and `forget` take.
+        game_name: Its title.
+        title_screen_url: Its picture's address; empty: the default.
+    """
 
     channel_id: str
     game_id: str
@@ -320,7 +332,15 @@ class Booted:
 
 @attrs.frozen
 class Ejected:
-    """A game that was saved and has left its channel."""
+    """A game that was saved and has left its channel.
+
+    Attributes:
+        channel_id: Where it ran.
+        game_id: Its id, which `load` and `forget` take.
+        game_name: Its title.
+        turn_number: So many turns were closed.
+        players: How many are on its roster.
+    """
 
     channel_id: str
     game_id: str
@@ -342,7 +362,12 @@ class Ejected:
 
 @attrs.frozen
 class Swapped:
-    """A hot-swap: what was ejected (None: nothing ran) and what was booted."""
+    """A hot-swap: what was ejected (None: nothing ran) and what was booted.
+
+    Attributes:
+        ejected: The game that was saved and left.
+        booted: The game that took its place.
+    """
 
     ejected: Ejected | None
     booted: Booted
