@@ -50,7 +50,7 @@ def test_a_round_is_played_told_and_written_down(gamegirl: Command, tmp_path: Pa
     )
     run = told["scenarios"]["kill9"]["run"]
     assert (run["rounds"], run["violations"]) == (2, 0)
-    assert "acknowledged presses" in run["figures"]
+    assert run["figures"]["acknowledged presses"] > 0
     assert "| [kill9](#kill9) | 2 kills | 0 |" in page.read_text()
 
 

@@ -6,6 +6,9 @@ import gzip
 import io
 import json
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -320,3 +323,29 @@ def test_the_narrator_goes_on_alone() -> None:
 def test_texts_are_made_harmless(text: str, shown: str) -> None:
     """Spaces of all kinds are spaces; what could steer a terminal is replaced."""
     assert clean(text) == shown
+
+
+def test_the_version_is_told(gamegirl: Command) -> None:
+    """As whoever reports a fault is asked for it."""
+    result = gamegirl("--version")
+    assert result.exit_code == 0
+    assert re.fullmatch(r"gamegirl \d+\.\d+\.\d+ \(Python 3\.\d+\.\d+\)\n", result.output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(("import", "-"), "name a file"), (("wipe", "demo"), "give --yes")],
+    ids=["import", "wipe"],
+)
+def test_a_closed_standard_input_is_told_in_a_sentence(
+    arguments: Sequence[str], told: str, sqlite_url: str
+) -> None:
+    """A service or a cron job may have none at all."""
+    command = shlex.join([sys.executable, "-m", "gamegirl", *arguments, "--store", sqlite_url])
+    done = subprocess.run(
+        ["sh", "-c", f"{command} <&-"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert "the standard input is closed" in " ".join(done.stderr.replace("│", " ").split())
+    assert told in " ".join(done.stderr.replace("│", " ").split())
+    assert "Traceback" not in done.stderr

@@ -66,16 +66,22 @@ class Figures:
         room = _VIOLATIONS_SHOWN - len(self.violations)
         self.violations.extend(other.violations[: max(room, 0)])
 
-    def summary(self) -> dict[str, str]:
-        """Every figure as a text, in the order in which they came up."""
-        lines = {name: f"{value:,}" for name, value in self.counts.items()}
+    def numbers(self) -> dict[str, int | dict[str, float]]:
+        """Every figure, in the order in which they came up: a count, or what was measured."""
+        found: dict[str, int | dict[str, float]] = {**self.counts}
         for name, values in self.samples.items():
-            lines[name] = (
-                f"p50 {quantile(values, 0.5):,.1f}, p99 {quantile(values, 0.99):,.1f}, "
-                f"max {max(values):,.1f} ({len(values):,} values)"
-            )
-        lines.update({name: f"at most {value:,.1f}" for name, value in self.peaks.items()})
-        return lines
+            found[name] = {
+                "p50": quantile(values, 0.5),
+                "p99": quantile(values, 0.99),
+                "max": max(values),
+                "values": len(values),
+            }
+        found.update({name: {"max": value} for name, value in self.peaks.items()})
+        return found
+
+    def summary(self) -> dict[str, str]:
+        """The same as texts."""
+        return {name: _text_of(figure) for name, figure in self.numbers().items()}
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -85,6 +91,17 @@ class Figures:
     def of_plain(cls, plain: Mapping[str, Any]) -> Figures:
         """What `plain` gave."""
         return cls(**plain)
+
+
+def _text_of(figure: int | dict[str, float]) -> str:
+    if isinstance(figure, int):
+        return f"{figure:,}"
+    if "p50" not in figure:
+        return f"at most {figure['max']:,.1f}"
+    return (
+        f"p50 {figure['p50']:,.1f}, p99 {figure['p99']:,.1f}, "
+        f"max {figure['max']:,.1f} ({figure['values']:,} values)"
+    )
 
 
 def quantile(values: list[float], part: float) -> float:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -27,6 +28,7 @@ from gamegirl.cli._options import (
     Url,
     Yes,
     closing,
+    confirm,
     run_reading,
     run_work,
 )
@@ -63,6 +65,25 @@ app = typer.Typer(
 app.add_typer(quarantine)
 app.command()(chaos)
 app.command()(load)
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        python = ".".join(map(str, sys.version_info[:3]))
+        output().print(f"gamegirl {version('gamegirl')} (Python {python})", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_tell_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Take what stands before a command."""
 
 
 def run() -> None:
@@ -278,6 +299,8 @@ def import_(
     """
     if file != _STANDARD and not file.is_file() and not file.is_fifo():
         raise typer.BadParameter(f"there is no file {str(file)!r}", param_hint="FILE")
+    if file == _STANDARD and sys.stdin is None:  # It was closed before Python started.
+        raise typer.BadParameter("the standard input is closed: name a file", param_hint="FILE")
 
     async def work() -> Imported:
         if file == _STANDARD:
@@ -348,7 +371,7 @@ def wipe(
     target = Target.of(store)
     if not yes:
         what = run_work(lambda: _what_is_there(target.for_writing(), channel))
-        typer.confirm(f"Wipe {what} from channel {channel!r}, for good?", abort=True, err=True)
+        confirm(f"Wipe {what} from channel {channel!r}, for good?")
 
     async def work() -> None:
         async with Supervisor(only(None, target.for_writing())) as supervisor:

@@ -248,7 +248,7 @@ def plain(order: Order, results: Sequence[Result]) -> dict[str, Any]:
                 name: {
                     "rounds": figures.rounds,
                     "seconds": round(figures.seconds, 1),
-                    "figures": figures.summary(),
+                    "figures": figures.numbers(),
                     "violations": figures.violated,
                     "examples": figures.violations,
                 }

@@ -34,7 +34,13 @@ def chaos(
     ] = None,
     rounds: Annotated[
         int | None,
-        typer.Option("--rounds", "-n", min=1, metavar="N", help="In all; else a full run."),
+        typer.Option(
+            "--rounds",
+            "-n",
+            min=1,
+            metavar="N",
+            help="So many kills, games, … in all, as the list has it; else a full run.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")] = 1,
     backend: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from enum import StrEnum
@@ -46,6 +47,17 @@ Channel = Annotated[str, typer.Argument(metavar="CHANNEL", help="The channel's i
 On = Annotated[
     Backend, typer.Option("--backend", help="asyncio or trio.", hidden=True, case_sensitive=False)
 ]
+
+
+def confirm(question: str) -> None:
+    """Ask whether to go on; a no ends the command.
+
+    Raises:
+        BadParameter: There is nobody to ask.
+    """
+    if sys.stdin is None:  # It was closed before Python started.
+        raise typer.BadParameter("the standard input is closed, so nobody can be asked: give --yes")
+    typer.confirm(question, abort=True, err=True)
 
 
 def run_work(work: Callable[[], Awaitable[T]], backend: Backend = Backend.ASYNCIO) -> T:

@@ -13,7 +13,7 @@ from rich.table import Table
 from gamegirl.cli._console import output, reported, say, shown, write_json
 from gamegirl.cli._copies import Copy, find, read_copies
 from gamegirl.cli._drop import drop_copies
-from gamegirl.cli._options import Backend, Json, On, Url, Yes, run_reading, run_work
+from gamegirl.cli._options import Backend, Json, On, Url, Yes, confirm, run_reading, run_work
 from gamegirl.cli._putback import put_back
 from gamegirl.cli._show import moment
 from gamegirl.cli._target import Target
@@ -161,7 +161,7 @@ def drop(
         return
     if not yes:
         _say_some([f"{copy.name} ({copy.owner}): {copy.reason}" for copy in copies])
-        typer.confirm(f"Drop {_counted(len(copies))}, for good?", abort=True, err=True)
+        confirm(f"Drop {_counted(len(copies))}, for good?")
     done = run_work(lambda: drop_copies(_writable(store), copies), on)
     _tell(f"Dropped {_counted(done.count)}.")
     _say_some([f"{name} was gone already." for name in done.gone])
