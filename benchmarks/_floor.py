@@ -87,9 +87,9 @@ async def _caught(url: str) -> list[_Payload]:
     sent: list[_Payload] = []
     exchange = Wire.exchange
 
-    async def caught(wire: Wire, requests: Sequence[Request]) -> list[list[Any]]:
+    async def caught(wire: Wire, requests: Sequence[Request], **how: bool) -> list[list[Any]]:
         sent.extend((b"".join(parts), count) for parts, count in requests)
-        return await exchange(wire, requests)
+        return await exchange(wire, requests, **how)
 
     async with Supervisor(url) as supervisor:
         with patch.object(Wire, "exchange", caught):
