@@ -339,3 +339,70 @@ async def test_a_call_that_hangs_keeps_nobody_from_trying_again() -> None:
             flusher.add(cell, urgent=True)
             await anyio.wait_all_tasks_blocked()
         await eventually(lambda: flusher.sent == 8)
+
+
+async def test_an_older_success_does_not_say_that_the_store_is_back() -> None:
+    """Its answer had come before the store went; only a call that began after that can tell."""
+
+    class Stepwise:
+        portion = 2
+        threaded = False
+
+        def __init__(self) -> None:
+            self.calls: list[anyio.Event] = []
+            self.down = True
+
+        async def commit(self, commits: Sequence[Commit]) -> Sequence[Done]:
+            number = len(self.calls)
+            self.calls.append(anyio.Event())
+            await self.calls[number].wait()
+            if number > 1 and self.down:
+                raise StoreUnavailableError("it is down", fate=Fate.IN_DOUBT)
+            return [Done() for _ in commits]
+
+    store = Stepwise()
+    async with flushing(store) as (flusher, events):
+        for number in range(5):
+            cell = cell_of(f"{number}")
+            change(cell)
+            flusher.add(cell, urgent=True)
+            await anyio.wait_all_tasks_blocked()
+        assert len(store.calls) == 3
+        store.calls[2].set()
+        await eventually(lambda: len(events) == 1)
+        store.calls[0].set()
+        store.calls[1].set()
+        await eventually(lambda: flusher.sent == 3)
+        assert [type(event) for event in events] == [StoreLost]
+        assert not flusher.returned.is_set()
+        store.down = False
+        await eventually(lambda: len(store.calls) == 4)
+        store.calls[3].set()
+        await eventually(lambda: flusher.sent == 5)
+        assert [type(event) for event in events] == [StoreLost, StoreBack]
+        assert flusher.returned.is_set()
+
+
+async def test_one_portion_tries_the_store_also_if_nothing_was_left_to_try_it_with() -> None:
+    """All that had failed was taken back; what comes then must not go all at once."""
+    store, first = Slow(), cell_of("first")
+    store.down = True
+    async with flushing(store) as (flusher, _):
+        change(first)
+        flusher.add(first, urgent=True)
+        await eventually(lambda: len(store.calls) == 1)
+        first.busy().take()
+        first.rest()
+        store.go.set()
+        idle = flusher._idle  # pyright: ignore[reportPrivateUsage]
+        await eventually(lambda: len(idle) == 16)
+        store.go, store.most = anyio.Event(), 0
+        for number in range(12):
+            cell = cell_of(f"{number}")
+            change(cell)
+            flusher.add(cell, urgent=True)
+        await anyio.wait_all_tasks_blocked()
+        assert store.most == 1
+        store.down = False
+        store.go.set()
+        await eventually(lambda: flusher.sent == 12)

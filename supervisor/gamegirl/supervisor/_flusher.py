@@ -71,7 +71,9 @@ class Flusher:
         self._coming = 0  # So many of them will take one.
         self._enough = 1  # So many must have gathered for one more to take a batch.
         self._armed = False
+        self._calls = 0  # So many have begun: each has its number.
         self._failures = 0
+        self._failed_call = 0  # The latest one that failed.
         self._trying = False  # Somebody tries whether the store is back.
         self._working = True  # Something was settled since the last failure.
         self._failed: set[Cell] = set()  # In these the commits that have failed are looked for.
@@ -126,8 +128,8 @@ class Flusher:
         """Have sent what has gathered: whole portions, and less than one if none is under way."""
         most = _IN_FLIGHT_THREADED if self._store.threaded else _IN_FLIGHT
         while self._idle and len(self._urgent) >= self._enough and self._busy < most:
-            if self._failures and self._trying:
-                break
+            if self._failures and (self._trying or self._coming):
+                break  # One at a time.
             self._count(busy=1, coming=1)
             self._idle.pop().set()
 
@@ -158,8 +160,14 @@ class Flusher:
                 batch = self._take()
                 if not batch:
                     break
+                # The store has failed, and nobody had anything to try it with until now.
+                alone = self._failures > 0
+                if alone:
+                    self._trying = True
                 await self._send(batch)
                 self._watchdog.prune()
+                if alone:
+                    self._trying = False
                 if self._failures and not self._trying:
                     await self._try_again()
             self._count(busy=-1)
@@ -267,6 +275,7 @@ class Flusher:
         if not commits:
             return True
         failures = self._failures
+        self._calls = number = self._calls + 1
         try:
             with self._courtesy.call():
                 outcomes = await self._store.commit(commits)
@@ -286,6 +295,7 @@ class Flusher:
                 return False
             if self._failures == 0:
                 self._engine.hub.publish(StoreLost(trouble))
+            self._failed_call = max(self._failed_call, number)
             self._failures = max(self._failures, failures + 1)  # Those side by side are one.
             return False
         except BaseException:
@@ -298,7 +308,8 @@ class Flusher:
         self.sent += len(commits)
         self.trouble = ""
         self._working = True
-        if self._failures:
+        # What began before the call that failed may just have been answered before that.
+        if self._failures and number > self._failed_call:
             self._failures = 0
             self._engine.hub.publish(StoreBack())
             self.returned.set()
