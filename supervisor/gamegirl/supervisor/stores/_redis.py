@@ -377,7 +377,7 @@ class RedisStore:
         What is under way on it is in doubt; a replica would have refused it.
         """
         if self._wire is not None and self._wire_since != self._connections.moves:
-            self._wire.fail(ConnectionError("the server is no longer the primary"))
+            self._wire.fail(ConnectionError("it is a read-only replica, no longer the primary"))
 
     # Threads.
 
