@@ -77,6 +77,12 @@ def change(cell: Cell) -> None:
     cell.busy().put(PendingCommit((PutText("k", "v"),), urgent=True))
 
 
+def commit_soon(flusher: Flusher, cell: Cell) -> None:
+    """Give an actor something to commit, for which somebody waits."""
+    change(cell)
+    flusher.add(cell, urgent=True)
+
+
 def soon(failures: int) -> float:
     return 0.001 * failures
 
@@ -142,12 +148,10 @@ async def test_an_actor_whose_commit_was_aborted_behind_a_failing_one_commits_ag
     store.alone = abort
     async with flushing(store) as (flusher, _):
         for cell in (choking, other):
-            change(cell)
-            flusher.add(cell, urgent=True)
+            commit_soon(flusher, cell)
         await aborted.wait()
         await eventually(lambda: not other.busy().listed)
-        change(other)
-        flusher.add(other, urgent=True)
+        commit_soon(flusher, other)
         await eventually(lambda: "other" in store.settled)
 
 
@@ -159,8 +163,7 @@ async def test_whose_commits_are_settled_meanwhile_don_t_keep_others_from_being_
     others = [cell_of(f"busy {number}") for number in range(6)]
     async with flushing(store, again=others) as (flusher, _):
         for cell in (*shared, *others):
-            change(cell)
-            flusher.add(cell, urgent=True)
+            commit_soon(flusher, cell)
         await eventually(lambda: {"one", "two"} <= set(store.settled))
     assert _POISON not in store.settled
 
@@ -173,13 +176,11 @@ async def test_nobody_waits_for_the_next_try_of_another_s_commit() -> None:
         return 3600.0 if store.settled else 0.001
 
     async with flushing(store, delay=delay) as (flusher, _):
-        change(choking)
-        flusher.add(choking, urgent=True)
+        commit_soon(flusher, choking)
         await eventually(lambda: store.refused > 2)
         for name in ("one", "two"):
             cell = cell_of(name)
-            change(cell)
-            flusher.add(cell, urgent=True)
+            commit_soon(flusher, cell)
             await eventually(partial(store.settled.count, name))
             await anyio.wait_all_tasks_blocked()
 
@@ -189,8 +190,7 @@ async def test_one_commit_that_fails_all_the_time_is_no_outage() -> None:
     store, choking, other = Choking(), cell_of(_POISON), cell_of("other")
     async with flushing(store, again=[other]) as (flusher, events):
         for cell in (choking, other):
-            change(cell)
-            flusher.add(cell, urgent=True)
+            commit_soon(flusher, cell)
         await eventually(lambda: store.refused > 9)
         assert [type(event) for event in events] == [StoreLost, StoreBack]
         commit = choking.busy().commit
@@ -218,8 +218,7 @@ async def test_an_outage_that_pauses_for_one_commit_is_told_of() -> None:
     cells = [cell_of(f"{number}") for number in range(5)]
     async with flushing(store) as (flusher, events):
         for cell in cells:
-            change(cell)
-            flusher.add(cell, urgent=True)
+            commit_soon(flusher, cell)
         await eventually(lambda: store.calls > 20)  # Each has failed more than twice.
         store.takes = 1
         await eventually(lambda: len(events) > 2)
@@ -263,9 +262,7 @@ async def test_each_portion_goes_when_it_has_gathered_however_many_are_under_way
     store = Slow()
     async with flushing(store) as (flusher, _):
         for number in range(9):
-            cell = cell_of(f"{number}")
-            change(cell)
-            flusher.add(cell, urgent=True)
+            commit_soon(flusher, cell_of(f"{number}"))
             await anyio.wait_all_tasks_blocked()
         # The first found none under way.
         assert store.calls == [1, 2, 2, 2, 2]
@@ -279,9 +276,7 @@ async def test_one_portion_at_a_time_tries_whether_the_store_is_back_and_then_al
     store.down = True
     async with flushing(store) as (flusher, _):
         for number in range(12):
-            cell = cell_of(f"{number}")
-            change(cell)
-            flusher.add(cell, urgent=True)
+            commit_soon(flusher, cell_of(f"{number}"))
         await eventually(lambda: len(store.calls) == 6)
         store.go.set()  # All six fail side by side.
         await eventually(lambda: not store.calls)
@@ -303,9 +298,7 @@ async def test_few_portions_wait_for_the_thread_of_a_store_that_has_one() -> Non
     store = Slow(threaded=True)
     async with flushing(store) as (flusher, _):
         for number in range(20):
-            cell = cell_of(f"{number}")
-            change(cell)
-            flusher.add(cell, urgent=True)
+            commit_soon(flusher, cell_of(f"{number}"))
         await anyio.wait_all_tasks_blocked()
         assert store.calls == [2, 2, 2, 2]
         store.go.set()
@@ -334,9 +327,7 @@ async def test_a_call_that_hangs_keeps_nobody_from_trying_again() -> None:
     store = Hanging()
     async with flushing(store) as (flusher, _):
         for number in range(9):
-            cell = cell_of(f"{number}")
-            change(cell)
-            flusher.add(cell, urgent=True)
+            commit_soon(flusher, cell_of(f"{number}"))
             await anyio.wait_all_tasks_blocked()
         await eventually(lambda: flusher.sent == 8)
 
@@ -363,9 +354,7 @@ async def test_an_older_success_does_not_say_that_the_store_is_back() -> None:
     store = Stepwise()
     async with flushing(store) as (flusher, events):
         for number in range(5):
-            cell = cell_of(f"{number}")
-            change(cell)
-            flusher.add(cell, urgent=True)
+            commit_soon(flusher, cell_of(f"{number}"))
             await anyio.wait_all_tasks_blocked()
         assert len(store.calls) == 3
         store.calls[2].set()
@@ -388,8 +377,7 @@ async def test_one_portion_tries_the_store_also_if_nothing_was_left_to_try_it_wi
     store, first = Slow(), cell_of("first")
     store.down = True
     async with flushing(store) as (flusher, _):
-        change(first)
-        flusher.add(first, urgent=True)
+        commit_soon(flusher, first)
         await eventually(lambda: len(store.calls) == 1)
         first.busy().take()
         first.rest()
@@ -398,9 +386,7 @@ async def test_one_portion_tries_the_store_also_if_nothing_was_left_to_try_it_wi
         await eventually(lambda: len(idle) == 16)
         store.go, store.most = anyio.Event(), 0
         for number in range(12):
-            cell = cell_of(f"{number}")
-            change(cell)
-            flusher.add(cell, urgent=True)
+            commit_soon(flusher, cell_of(f"{number}"))
         await anyio.wait_all_tasks_blocked()
         assert store.most == 1
         store.down = False
