@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio
 import pytest
+from tests.supervisor.hosts import hosted
 
 from gamegirl.actors._mailbox import Envelope
 from gamegirl.supervisor import Clock
@@ -43,3 +45,18 @@ async def test_what_is_watched_again_is_watched_after_the_others() -> None:
         tasks.start_soon(watchdog.run)
         await eventually(other_expired)
         tasks.cancel_scope.cancel()
+
+
+async def test_who_waited_for_a_claim_is_let_go_of_when_it_is_answered() -> None:
+    """Thousands of channels restored in a burst leave no messages for the next look."""
+
+    def kept() -> int:
+        gc.collect()
+        return sum(isinstance(one, Envelope) for one in gc.get_objects())
+
+    before = kept()
+    async with hosted(commit_timeout_seconds=3600.0) as supervisor:
+        async with anyio.create_task_group() as tasks:
+            for channel in range(300):
+                tasks.start_soon(supervisor.session(str(channel)).active)
+        assert kept() - before < 100  # Of the last batch.

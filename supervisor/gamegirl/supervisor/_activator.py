@@ -40,6 +40,8 @@ _BATCHES = 4
 _SLICE_SECONDS = 0.001
 """Restoring yields to the loop this often."""
 
+_CLAIMABLE = (Status.CLAIMING, Status.RECOVERING, Status.REWRITING)
+
 
 class Activator:
     """Gathers actors that want a claim, claims them, and has their behaviours restore them.
@@ -110,12 +112,13 @@ class Activator:
         finally:
             self._slots.release()
             self._underway.difference_update(batch)
-            again = [cell for cell in batch if cell in self._again]
-            for cell in again:
-                del self._again[cell]
-            self._wanted.update(dict.fromkeys(again))
-            if again:
-                self._any.set()
+            if self._again:
+                again = [cell for cell in batch if cell in self._again]
+                for cell in again:
+                    del self._again[cell]
+                self._wanted.update(dict.fromkeys(again))
+                if again:
+                    self._any.set()
 
     async def _claim(self, batch: Sequence[Cell]) -> None:
         claims: dict[Cell, Claim] = {}
@@ -153,6 +156,7 @@ class Activator:
                     pause = self._clock.now()
             if more:
                 await self._read_more(more)
+            self._engine.watch.prune()
         except StoreUnavailableError as error:
             self.trouble = str(error)
             self._failures += 1
@@ -257,4 +261,4 @@ def _padded(claim: Claim, claimed: Claimed) -> Claimed:
 
 
 def _claimable(cell: Cell) -> bool:
-    return cell.status in (Status.CLAIMING, Status.RECOVERING, Status.REWRITING)
+    return cell.status in _CLAIMABLE

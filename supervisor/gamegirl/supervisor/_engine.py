@@ -260,6 +260,21 @@ class Engine:
     def _apply(
         self, cell: Cell, envelope: Envelope, decision: Decision, times: Times | None
     ) -> None:
+        backlog = cell.backlog
+        if (
+            times is None
+            and decision.quiet
+            and decision.error is None
+            and decision.reply.__class__ is not Later
+            and (backlog is None or backlog.commit is None)
+        ):  # Nothing comes of it but an answer, for which nothing is waited: as of most that read.
+            envelope.handled = True
+            envelope.reply = decision.reply
+            envelope.finish()
+            if backlog is not None:
+                backlog.settle(envelope)
+                cell.rest()
+            return
         try:
             check_contents(decision)
         except (TypeError, ValueError) as error:

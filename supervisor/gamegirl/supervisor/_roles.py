@@ -82,3 +82,7 @@ class Watch(Protocol):
     def remove(self, commit: PendingCommit) -> None:
         """The commit is settled."""
         ...
+
+    def prune(self) -> None:
+        """Many messages have just been answered: let go of them."""
+        ...

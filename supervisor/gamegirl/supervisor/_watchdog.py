@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 import anyio
 
 from gamegirl.actors._mailbox import Envelope
@@ -64,11 +66,8 @@ class Watchdog:
             self._prune()
 
     def _prune(self) -> None:
-        items = self._items
-        while items:
-            item = next(iter(items))
-            if not (item.settled if isinstance(item, PendingCommit) else item.done):
-                return
+        # In one pass: what was taken from the beginning of a dict is passed each time it is begun.
+        for item in list(takewhile(_is_over, self._items)):
             self._take(item)
 
     async def run(self) -> None:
@@ -102,3 +101,7 @@ class Watchdog:
             self._stood_still += beyond
             self._patience = self._timeout_seconds - self._stood_still
         self._looked, self._late = now, now + 2 * self._look_seconds
+
+
+def _is_over(item: PendingCommit | Envelope) -> bool:
+    return item.settled if isinstance(item, PendingCommit) else item.done

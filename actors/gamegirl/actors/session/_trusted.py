@@ -75,13 +75,13 @@ def trusted_state(
         ahead = meta.get(b"ahead")
         if len(meta) != (_NOTES if ahead is None else _NOTES + 1):
             return None
-        schema, same, json_raw, hash_raw, noted_history, saved, game, *digests = _noted(meta)
+        schema, same, json_raw, hash_raw, noted_history, saved, game, json, hashed = _noted(meta)
         if (schema, same) != (_KIND if ahead is None else _KIND_AHEAD) or digest_of(
             text
         ).encode() != json_raw:
             return None
         # What is of no use here must be sound all the same: damaged notes are put aside.
-        if saved or not all(len(one) == len(json_raw) and one.isalnum() for one in digests):
+        if saved or not len(json) == len(hashed) == len(json_raw) or not (json + hashed).isalnum():
             return None
         if fields is not None:
             said = _PAIRS % _values(fields)

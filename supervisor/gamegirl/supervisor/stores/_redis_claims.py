@@ -49,15 +49,23 @@ class _Plan:
     Attributes:
         types: As which types.
         packed: The packed commands for it, without the keys and their lengths.
+        hashes: At which places.
+        lists: At which places.
     """
 
     types: Sequence[str]
     packed: bytes
+    hashes: Sequence[int]
+    lists: Sequence[int]
 
     @classmethod
     def of(cls, types: Sequence[str]) -> _Plan:
         """To read keys of these types."""
-        return cls(types, b"".join(map(_COMMANDS.__getitem__, types)))
+        hashes, lists = (
+            [place for place, one in enumerate(types) if one == kind]
+            for kind in (_typed.HASH, _typed.LIST)
+        )
+        return cls(types, b"".join(map(_COMMANDS.__getitem__, types)), hashes, lists)
 
     def commands(self, keys: Sequence[bytes]) -> bytes:
         """The packed commands for these keys."""
@@ -66,12 +74,14 @@ class _Plan:
 
     def held(self, answers: Sequence[Any]) -> list[Stored]:
         """What the keys hold, by the answers."""
-        held: list[Stored] = []
-        for answer, kind in zip(answers, self.types, strict=True):
-            if kind == _typed.HASH:
-                held.append(_encode.fields_of(answer))
-            else:
-                held.append(None if answer == [] else answer)
+        held = list(answers)
+        if len(held) != len(self.types):
+            raise ValueError(f"{len(held)} answers to {len(self.types)} questions")
+        for place in self.hashes:
+            held[place] = _encode.fields_of(held[place]) if held[place] else None
+        for place in self.lists:
+            if not held[place]:
+                held[place] = None
         return held
 
 
