@@ -1,14 +1,17 @@
-"""The floor of W1: references, a coroutine an ask, the clock, the behaviour, and the yields.
+"""The floors of W1: references, a coroutine an ask, the clock, the behaviour, and the yields.
 
 What is left out is what makes an actor: the check of the thread, the lookup among kinds, whether it
-is live, idle and in time, and what else than an answer may come of a decision.
+is live, idle and in time, and what else than an answer may come of a decision. The second floor
+has the two of these without which nothing could be trusted: a call from another thread is noticed,
+and a decision that writes, performs, postpones or refuses isn't taken for an answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from threading import get_ident
 from time import monotonic, time
 from typing import Any
 
@@ -17,7 +20,7 @@ import attrs
 from benchmarks._contest import Measure, Site
 from benchmarks._echo import Echo, EchoState, ask
 from benchmarks._pace import asking
-from gamegirl.actors import ActorRef
+from gamegirl.actors import ActorRef, Later
 from gamegirl.supervisor._signal import yielder
 
 _YIELD_MESSAGES = 64
@@ -44,10 +47,45 @@ class _Host:
         return self._behaviour.handle(self._states[actor_id], message, now).reply
 
 
-@asynccontextmanager
-async def ask_floor(site: Site, actors: int) -> AsyncGenerator[Measure, None]:
+@attrs.define
+class _CheckingHost(_Host):
+    """The same, and nothing happens unnoticed."""
+
+    _thread: int = attrs.field(factory=get_ident)
+
+    async def ask(self, kind: str, actor_id: str, message: int) -> Any:
+        if get_ident() != self._thread:
+            raise RuntimeError("asked from another thread")
+        self._handled += 1
+        if self._handled >= self._yield_at:
+            self._yield_at = self._handled + _YIELD_MESSAGES
+            await self._checkpoint()
+        now = monotonic() + self._offset
+        decision = self._behaviour.handle(self._states[actor_id], message, now)
+        reply = decision.reply
+        if (
+            not (decision.writes or decision.effects)
+            and not (decision.requires or decision.quarantined)
+            and decision.error is None
+            and reply.__class__ is not Later
+        ):
+            return reply
+        raise NotImplementedError("more comes of it than an answer")
+
+
+def ask_floor(site: Site, actors: int) -> AbstractAsyncContextManager[Measure]:
     """Asks that are answered with nothing checked."""
+    return _asked(site, actors, _Host)
+
+
+def checking_floor(site: Site, actors: int) -> AbstractAsyncContextManager[Measure]:
+    """Asks that look at their thread and at what was decided."""
+    return _asked(site, actors, _CheckingHost)
+
+
+@asynccontextmanager
+async def _asked(site: Site, actors: int, kind: type[_Host]) -> AsyncGenerator[Measure, None]:
     names = [str(index) for index in range(actors)]
-    host: Any = _Host({name: EchoState(name) for name in names})
+    host: Any = kind({name: EchoState(name) for name in names})
     callers = [partial(ask, ActorRef(Echo.kind, name, host)) for name in names]
     yield asking(callers, site.round_seconds)

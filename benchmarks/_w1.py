@@ -8,7 +8,7 @@ from functools import partial
 from typing import TypeAlias
 
 from benchmarks import _mailboxes
-from benchmarks._ask_floor import ask_floor
+from benchmarks._ask_floor import ask_floor, checking_floor
 from benchmarks._contest import (
     ASYNCIO,
     OWN,
@@ -31,6 +31,7 @@ _MANY = "1,000 callers on 1,000 actors"
 _ACTORS = {_ONE: 1, _MANY: 1000}
 
 _FLOOR = "floor: the coroutine, the clock and the behaviour alone"
+_CHECKING_FLOOR = "floor: that, with the thread and the decision looked at"
 
 _Enter: TypeAlias = Callable[[Site, int], AbstractAsyncContextManager[Measure]]
 
@@ -70,6 +71,7 @@ W1 = Workload(
         Contestant("Pykka", (OWN,), _sized(_mailboxes.pykka), uninstalled("pykka")),
         Contestant("xoscar", (ASYNCIO,), _sized(_mailboxes.xoscar), uninstalled("xoscar")),
         Contestant(_FLOOR, (ASYNCIO,), _sized(ask_floor)),
+        Contestant(_CHECKING_FLOOR, (ASYNCIO,), _sized(checking_floor)),
     ),
     goals=(
         Goal("Erlang gen_server:call, 1 scheduler", 1.0),
@@ -77,6 +79,7 @@ W1 = Workload(
         Goal("Pykka", 50.0),
         Goal("xoscar", 50.0),
         Goal(_FLOOR),
+        Goal(_CHECKING_FLOOR),
     ),
     round_seconds=0.3,
     laps=3,

@@ -89,5 +89,6 @@ W6 = Workload(
     ),
     goals=(Goal(_PEER, 6.0), Goal(_FLOOR), Goal(_DECODING_FLOOR)),
     round_seconds=0.0,
+    laps=2,
     details=("calls_per_restore", "connections"),
 )

@@ -188,5 +188,6 @@ W7 = Workload(
     ),
     goals=(),
     round_seconds=0.0,
+    laps=2,
     details=("bytes",),
 )
