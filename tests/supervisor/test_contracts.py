@@ -126,6 +126,42 @@ async def test_a_decision_with_something_else_in_it_is_a_crash(
             assert await sibling.ask(1) == 1
 
 
+class Undecided:
+    """As some arrays are: neither true nor false."""
+
+    def __bool__(self) -> bool:
+        raise ValueError("the truth of this is ambiguous")
+
+
+@pytest.mark.parametrize("nothing", [None, [], {}], ids=repr)
+async def test_nothing_is_nothing_whether_the_actor_is_busy_or_not(nothing: Any) -> None:
+    """What is answered while little happens does not crash under load."""
+    async with hosted(behaviours=[Careless()]) as supervisor:
+        actor = supervisor.actor("careless", "a")
+        for busy in (False, True):
+            if busy:
+                actor.tell(1)
+            with anyio.fail_after(5):
+                assert await actor.ask(Decision("read", nothing, nothing, None, nothing)) == "read"
+
+
+async def test_what_is_neither_true_nor_false_costs_only_its_actor_a_restart() -> None:
+    """Also where it waits behind a claim, whose other messages are answered all the same."""
+    async with hosted(behaviours=[Careless()]) as supervisor:
+        actor = supervisor.actor("careless", "a")
+        decision = Decision(writes=Undecided())  # type: ignore[arg-type]
+        with anyio.fail_after(5):
+            with pytest.raises(ActorCrashedError):  # Cold.
+                await actor.ask(decision)
+            assert await actor.ask(1) == 1
+            with pytest.raises(ActorCrashedError):  # Idle.
+                await actor.ask(decision)
+            actor.tell(1)
+            with pytest.raises(ActorCrashedError):  # Behind another's commit.
+                await actor.ask(decision)
+            assert await actor.ask(1) == 3
+
+
 @pytest.mark.parametrize(
     "decision",
     [

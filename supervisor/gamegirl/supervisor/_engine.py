@@ -260,11 +260,17 @@ class Engine:
     def _apply(
         self, cell: Cell, envelope: Envelope, decision: Decision, times: Times | None
     ) -> None:
+        try:
+            quiet = decision.quiet and decision.error is None
+            if not quiet:
+                check_contents(decision)
+        except (TypeError, ValueError) as error:
+            self.raised(cell, envelope, error)
+            return
         backlog = cell.backlog
         if (
-            times is None
-            and decision.quiet
-            and decision.error is None
+            quiet
+            and times is None
             and decision.reply.__class__ is not Later
             and (backlog is None or backlog.commit is None)
         ):  # Nothing comes of it but an answer, for which nothing is waited: as of most that read.
@@ -274,11 +280,6 @@ class Engine:
             if backlog is not None:
                 backlog.settle(envelope)
                 cell.rest()
-            return
-        try:
-            check_contents(decision)
-        except (TypeError, ValueError) as error:
-            self.raised(cell, envelope, error)
             return
         try:
             self.apply(cell, envelope, decision, times)

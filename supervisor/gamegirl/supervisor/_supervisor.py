@@ -498,19 +498,21 @@ class Supervisor:
                 if decision.__class__ is not Decision:
                     check_decision(decision)
                 times = engine.times(cell) if role.timed else None
+                reply = decision.reply
+                # Here, since an object may refuse to say whether it is true.
+                if (
+                    not (decision.writes or decision.effects)
+                    and not (decision.requires or decision.quarantined)
+                    and decision.error is None
+                    and times is None
+                    and reply.__class__ is not Later
+                ):
+                    return reply
             except BaseException as error:  # noqa: BLE001 - it is reported as a crash
                 envelope = Envelope(message, now, role.behaviour.sender(message))
                 engine.raised(cell, envelope, error)
             else:
-                reply = decision.reply
-                if (
-                    not (decision.writes or decision.effects)
-                    and not (decision.requires or decision.quarantined)
-                    and times is None
-                    and reply.__class__ is not Later
-                ):
-                    if decision.error is None:
-                        return reply
+                if decision.error is not None and times is None and decision.quiet:
                     refusal: Any = decision.error
                     if isinstance(refusal, Exception):
                         raise refusal
