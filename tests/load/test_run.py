@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -287,6 +288,30 @@ def test_what_can_not_be_deleted_is_told_and_costs_no_report(redis_url: str, cli
     assert len(told) == 1
     assert "load-x-" in told[0]
     assert any(b"load-x-" in key for key in left(client))
+
+
+def test_the_rights_of_the_document_are_enough_for_a_load_test(redis_url: str, client: Any) -> None:
+    """Those of a supervisor, and what docs/operations.md says that `gamegirl load` needs beside."""
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    rule = re.search(r"^ACL SETUSER bot on >password ((?:.|\n)*?)^```", text, re.MULTILINE)
+    more = re.search(r"for `gamegirl load` `([^`]*)`", text)
+    assert rule is not None
+    assert more is not None
+    rights = [*rule[1].split(), *more[1].split()]
+    client.execute_command("ACL", "SETUSER", "loader", "reset", "on", ">password", *rights)
+    told = list[str]()
+
+    async def work() -> Report:
+        url = redis_url.replace("//", "//loader:password@")
+        async with given(url, "r", channels=20, trouble=told.append) as target:
+            return await LoadRun(PLAN, target, "r", Watcher()).play()
+
+    try:
+        assert anyio.run(work).verdict.holds
+    finally:
+        client.acl_deluser("loader")
+    assert told == []
+    assert left(client) == []
 
 
 def test_a_second_ctrl_c_ends_everything_and_still_cleans_up(redis_url: str, client: Any) -> None:

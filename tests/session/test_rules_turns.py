@@ -258,6 +258,18 @@ def test_backlog() -> None:
     assert not channel.press("bo").opened
 
 
+def test_backlog_of_turns_without_choices() -> None:
+    """A host that closes turns by a timer can't pile them up either."""
+    channel = World(closed_turns_max=2)["c"]
+    channel.boot()
+    for _ in range(2):
+        channel.ask(m.CloseWindow(empty=True))
+    with pytest.raises(TurnBacklogError, match="2 closed turns of channel 'c'"):
+        channel.ask(m.CloseWindow(empty=True))
+    channel.record(1)
+    assert channel.ask(m.CloseWindow(empty=True)).turn == 3
+
+
 def test_backlog_leaves_repeats_alone() -> None:
     """A repeated press is answered also when no window may open."""
     channel = World(closed_turns_max=1)["c"]

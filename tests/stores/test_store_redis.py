@@ -305,7 +305,9 @@ async def test_lease_without_an_end(server: Server) -> None:
     await other.open(Process("p2"), 60.0)
     with server.client() as client:
         client.persist("gg:lease:p1")
-    assert list(await other.claim([Claim(ACTOR, [], "n")])) == [Owned("1:n:p1", 1.0)]
+    (found,) = await other.claim([Claim(ACTOR, [], "n")])
+    assert isinstance(found, Owned)
+    assert (found.owner.partition(":")[2], found.lease_seconds) == ("n:p1", 1.0)
     await store.aclose()
     await other.aclose()
 

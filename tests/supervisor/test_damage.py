@@ -96,7 +96,7 @@ async def test_a_spoilt_fence_stops_its_channel_with_a_clear_error(alter: Alter)
 @pytest.mark.parametrize(
     "spoilt",
     [
-        {"owner": b"9:\xff:x"},
+        {"owner": b"9" * 14 + b":\xff:x"},
         {"owner": "9" * 5000 + ":n:p"},
         {"rev": "9" * 5000},
     ],

@@ -11,15 +11,18 @@ import pytest
 from tests.supervisor.hosts import Adder, hosted
 
 from gamegirl.actors import (
+    Decision,
     Drop,
     Fate,
     GameActiveError,
     OwnershipLostError,
     PatchHash,
+    Perform,
+    PutHash,
     SessionRef,
 )
 from gamegirl.codec import GameGirlError
-from gamegirl.supervisor import MemoryStore, StoreRegressed
+from gamegirl.supervisor import ActorCrashed, MemoryStore, StoreRegressed
 from gamegirl.supervisor.stores import Process
 from gamegirl.testing import FaultyStore, eventually
 
@@ -226,6 +229,133 @@ async def test_a_store_that_went_back_to_an_earlier_owner_is_written_anew(alter:
             assert (named.expected, named.found) == (1, 0)
 
 
+async def test_who_slept_over_a_loss_of_the_store_leaves_an_actor_to_who_went_on(
+    alter: Alter,
+) -> None:
+    """The counter of epochs was lost as well: the living owner isn't taken for an earlier one."""
+    now = 100.0
+    store = MemoryStore(clock=lambda: now)
+    async with (
+        hosted(store, behaviours=[Adder()]) as sleeper,
+        hosted(store.sibling(), behaviours=[Adder()]) as other,
+    ):
+        for name in ("x", "y", "a"):
+            assert await sleeper.actor("adder", name).ask(7) == 7
+        await alter(store, Drop("gg:fence:adder:a"), Drop("gg:actor:adder:a"), Drop("gg:epoch"))
+        now += 1.0
+        assert await other.actor("adder", "a").ask(1) == 1
+        with pytest.raises(OwnershipLostError):
+            await sleeper.actor("adder", "a").ask(1)
+        assert await other.actor("adder", "a").ask(1) == 2
+
+
+async def test_a_game_that_another_channel_has_loaded_meanwhile_is_not_taken_back(
+    alter: Alter,
+) -> None:
+    """The store had lost that it was loaded here: it is live once, where it goes on."""
+    store = MemoryStore()
+    async with hosted(store) as supervisor:
+        here, there = supervisor.session("x"), supervisor.session("y")
+        game_id = (await supervisor.session("s").boot("G")).game_id
+        await supervisor.session("s").exit()
+        await here.boot("Mine")
+        await here.exit()
+        keys = (f"gg:game:{game_id}", "gg:fence:session:x")
+        before: Any = await store.read(keys)
+        await here.load(game_id)
+        owner = supervisor.session("x")
+        assert (await owner.state()).active
+        (fence,) = await store.read([keys[1]])
+        back = {**before[1], b"owner": fence[b"owner"]}  # type: ignore[index,call-overload]
+        fields = {name.decode(): value for name, value in before[0].items()}
+        rev = {name.decode(): value for name, value in back.items()}
+        await alter(store, PutHash(keys[0], fields), PutHash(keys[1], rev))
+        await there.load(game_id)
+        with pytest.raises(OwnershipLostError, match="'y'") as told:
+            await here.press("1", "Ana", "x")
+        assert told.value.fate is Fate.IN_DOUBT
+        assert not (await here.state()).active
+        assert (await there.press("2", "Bo", "y")).opened
+        assert (await there.exit()).game_id == game_id
+
+
+async def test_a_game_that_is_held_by_nobody_any_more_is_written_anew(alter: Alter) -> None:
+    """The store had lost that it was loaded, and nobody else has it: what was played stays."""
+    store = MemoryStore()
+    async with hosted(store) as supervisor:
+        session = supervisor.session("x")
+        game_id = (await session.boot("G")).game_id
+        await session.exit()
+        before: Any = await store.read([f"gg:game:{game_id}"])
+        await session.load(game_id)
+        await session.press("1", "Ana", "x")
+        fields = {name.decode(): value for name, value in before[0].items()}
+        await alter(store, PutHash(f"gg:game:{game_id}", fields), Drop("gg:fence:session:x"))
+        await session.press("2", "Bo", "y")
+        assert (await session.state()).pending_choices == {"1": "x", "2": "y"}
+        (game,) = await store.read([f"gg:game:{game_id}"])
+        assert game == {b"holder": b"channel:x", b"schema": b"1"}
+
+
+class Working(Adder):
+    """Whose work raises when it is let to."""
+
+    kind = "working"
+
+    def __init__(self) -> None:
+        self.go_on = anyio.Event()
+        self.began = False
+
+    def handle(self, state: Any, message: Any, now: float) -> Any:
+        if message == "work":
+            return Decision("began", effects=(Perform("k", "w"),))
+        return super().handle(state, message, now)
+
+    async def perform(self, work: Any) -> object | None:
+        self.began = True
+        await self.go_on.wait()
+        raise ConnectionError("gone")
+
+
+async def test_work_that_raises_while_its_actor_is_written_anew_leaves_it_usable(
+    alter: Alter,
+) -> None:
+    """Who waits is told that it is in doubt, and the actor is loaded from what is stored."""
+    inner = MemoryStore()
+    store = FaultyStore(inner)
+    behaviour = Working()
+    async with hosted(store, behaviours=[behaviour], lease_seconds=0.1) as supervisor:
+        events = supervisor.events()
+        actor = supervisor.actor("working", "a")
+        assert await actor.ask(7) == 7
+        await actor.ask("work")
+        await eventually(lambda: behaviour.began)
+        await alter(inner, Drop("gg:fence:working:a"), Drop("gg:actor:working:a"))
+        store.claims_down = True
+        told: list[GameGirlError] = []
+
+        async def ask() -> None:
+            try:
+                await actor.ask(1)
+            except GameGirlError as error:
+                told.append(error)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            async for event in events:
+                if isinstance(event, StoreRegressed):
+                    break
+            behaviour.go_on.set()
+            async for event in events:
+                if isinstance(event, ActorCrashed):
+                    break
+            store.claims_down = False
+        assert [(type(error), error.fate) for error in told] == [
+            (OwnershipLostError, Fate.IN_DOUBT)
+        ]
+        assert await actor.ask(1) == 1
+
+
 async def regressions_told_by_who_loses(
     alter: Alter, *, commits: int, since: int
 ) -> list[StoreRegressed]:
@@ -236,7 +366,7 @@ async def regressions_told_by_who_loses(
         actor = supervisor.actor("adder", "a")
         for _ in range(commits):
             await actor.ask(1)
-        taken = {"owner": "999:n:other", "rev": "8", "cid": "x", "since": str(since)}
+        taken = {"owner": f"{10**14}:n:other", "rev": "8", "cid": "x", "since": str(since)}
         await alter(store, PatchHash("gg:fence:adder:a", taken))
         with pytest.raises(OwnershipLostError):
             await actor.ask(1)

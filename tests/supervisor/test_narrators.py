@@ -53,6 +53,24 @@ async def test_a_cancellation_out_of_the_narrators_own_client_is_a_failed_attemp
         assert attempts == [1, 2]
 
 
+async def test_a_narrator_whose_own_client_is_cancelled_each_time_is_given_up() -> None:
+    """As one that raises each time: the turn gets an empty record, and its channel plays on."""
+
+    async def narrate(turn: ClosedTurn, session: Session) -> str:
+        raise anyio.get_cancelled_exc_class() if _on_asyncio() else ConnectionError("no model")
+
+    async with hosted(on_turn=narrate, turn_retries_max=2, restarts_max=1) as supervisor:
+        session = supervisor.session("c")
+        await session.boot("G")
+        await session.press("1", "Ana", "x")
+        await session.close_window()
+        with anyio.fail_after(10):
+            while not await session.history():
+                await anyio.lowlevel.checkpoint()
+        assert not supervisor.crashes()
+        assert (await session.press("1", "Ana", "y")).opened
+
+
 async def test_the_next_narrator_waits_until_the_cancelled_one_has_cleaned_up() -> None:
     """One at a time per channel, also while the one before still edits its message."""
     running, most = 0, 0

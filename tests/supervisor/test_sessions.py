@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from enum import StrEnum
@@ -580,6 +581,37 @@ async def test_what_is_ejected_in_this_moment_can_be_loaded(stores: Stores) -> N
             await eventually(lambda: supervisor.statistics().unsettled == 2)
             store.let_go()
         assert (await session.state()).game_id == game_id
+
+
+async def test_a_game_that_exits_in_this_moment_can_be_loaded(stores: Stores) -> None:
+    """A load that was sent while its game still ran here isn't told that it changed hands."""
+    store = FaultyStore(stores())
+    async with hosted(store) as supervisor:
+        session = supervisor.session("c")
+        game_id = (await session.boot("G")).game_id
+        store.hold()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(session.exit)
+            await eventually(lambda: supervisor.statistics().unsettled == 1)
+            tasks.start_soon(session.load, game_id)
+            await eventually(lambda: supervisor.statistics().unsettled == 2)
+            store.let_go()
+        assert (await session.state()).active
+        assert supervisor.statistics().restarts == 0
+
+
+async def test_who_has_looked_away_leaves_nothing_of_what_was_watched() -> None:
+    """A watched channel in which nothing happens any more takes no memory for it."""
+    async with hosted(MemoryStore()) as supervisor:
+        for number in range(10):
+            async for _ in supervisor.session(str(number)).watch():
+                break
+        gc.collect()
+        assert not supervisor._engine.changes
+        watched = supervisor.session("0").watch()
+        await anext(watched)
+        await supervisor.session("0").boot("G")
+        assert (await anext(watched)).active
 
 
 class _Markup(str):

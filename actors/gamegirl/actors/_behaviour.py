@@ -298,6 +298,15 @@ class Behaviour(ABC, Generic[StateT]):
         actor_id: str = cast(Any, state).actor_id
         return (PutText(self.keys(actor_id)[0], self.codec.encode(state)),)
 
+    def rewritten(self, state: StateT) -> Decision | NeedsMore:
+        """What writes the state from memory, after the store has lost some of what it had.
+
+        Whoever writes keys that other actors write as well looks at them first (`NeedsMore.then`
+        gives a `Restored` with the same state), and commits only if they are still so (`Require`);
+        if they aren't, nothing is written, and the actor is loaded from what is stored.
+        """
+        return Decision(writes=self.stored(state))
+
     def wake_at(self, state: StateT) -> float | None:
         """When the actor wants a `Woken` message, in epoch seconds; None: not at all."""
         return None
@@ -333,3 +342,12 @@ class Behaviour(ABC, Generic[StateT]):
     async def perform(self, work: Any) -> object | None:
         """Do the slow work of a `Perform`; what it returns, if not None, is sent to the actor."""
         raise TypeError(f"{type(self).__name__} has effects to perform but no perform()")
+
+    def failed(self, work: Any, error: Exception) -> object | None:
+        """What is sent to the actor when `perform` raised; None: it crashes, and restarts.
+
+        Args:
+            work: What was to be done.
+            error: What it raised; of a cancellation that nobody asked for, a `RuntimeError`.
+        """
+        return None

@@ -118,7 +118,8 @@ async def given(
                 except (redis.RedisError, OSError) as error:
                     trouble(
                         f"what was written could not be deleted ({error}): delete the keys with "
-                        f"{channel_name(run, 0)[:-1]} in their names, and these fields of {_INDEX}"
+                        f"{channel_name(run, 0)[:-1]} in their names, and these fields of {_INDEX} "
+                        f"and members of {_DUE}"
                     )
 
 

@@ -25,6 +25,7 @@ from gamegirl.actors import (
 from gamegirl.actors import Stored as StoredValue
 from gamegirl.supervisor._cell import Cell, Status
 from gamegirl.supervisor._clock import Clock
+from gamegirl.supervisor._contract import check_contents, check_decision
 from gamegirl.supervisor._courtesy import Courtesy
 from gamegirl.supervisor._engine import Engine
 from gamegirl.supervisor._log import told
@@ -65,6 +66,7 @@ class Activator:
         self._slots = anyio.Semaphore(_BATCHES, fast_acquire=True)
         self._any = anyio.Event()
         self._failures = 0
+        self._failed: dict[Cell, int] = {}  # So many calls in a row in which its claim was.
         self.claimed = 0
         self.trouble = ""
 
@@ -100,9 +102,18 @@ class Activator:
         batch: list[Cell] = []
         while self._wanted and len(batch) < _BATCH:
             cell = next(iter(self._wanted))
+            # One claim may be what the store chokes on: what has failed twice in company is
+            # claimed alone, so that it takes no others along for longer than that.
+            alone = self._failed.get(cell, 0) > 1
+            if alone and batch:
+                break
             del self._wanted[cell]
             if _claimable(cell):
                 batch.append(cell)
+                if alone:
+                    break
+            else:
+                self._failed.pop(cell, None)
         self._underway.update(batch)
         return batch
 
@@ -122,6 +133,7 @@ class Activator:
 
     async def _claim(self, batch: Sequence[Cell]) -> None:
         claims: dict[Cell, Claim] = {}
+        rewritten: set[Cell] = set()
         for cell in batch:
             try:
                 rewriting = cell.status is Status.REWRITING
@@ -132,6 +144,8 @@ class Activator:
             nonce = f"{self._engine.random.getrandbits(64):016x}"
             prefetch = None if rewriting else self._engine.roles[cell.key.kind].prefetch
             claims[cell] = Claim(cell.key, keys, nonce, cell.busy().over, prefetch)
+            if rewriting:
+                rewritten.add(cell)
         if not claims:
             return
         try:
@@ -147,6 +161,10 @@ class Activator:
                     self._engine.life.owned_elsewhere(cell, result.owner)
                     continue
                 self.claimed += 1
+                if (cell.status is Status.REWRITING) != (cell in rewritten):
+                    # It crashed meanwhile: this claim was for something else.
+                    self._again[cell] = None
+                    continue
                 claimed = _padded(claim, result)
                 wish = self._restore(cell, claimed)
                 if wish is not None:
@@ -162,11 +180,18 @@ class Activator:
             self._failures += 1
             life = self._engine.life
             left = [cell for cell in batch if _claimable(cell) and life.unclaimed(cell)]
+            for cell in batch:
+                self._failed[cell] = self._failed.get(cell, 0) + 1
             await anyio.sleep(self._engine.retry_delay(self._failures))
             self._again.update(dict.fromkeys(left))
+            for cell in set(batch).difference(left):
+                self._failed.pop(cell, None)
         else:
             self.trouble = ""
             self._failures = 0
+            if self._failed:
+                for cell in batch:
+                    self._failed.pop(cell, None)
 
     async def _read_more(self, wishes: Sequence[tuple[Cell, Claimed, NeedsMore]]) -> None:
         with self._courtesy.call():
@@ -185,14 +210,16 @@ class Activator:
         if not _claimable(cell):
             return None  # It was let go of meanwhile; ours until a sweep finds it due, or a claim.
         if cell.status is Status.REWRITING:
-            self._rewrite(cell, claimed)
-            return None
+            return self._rewrite(cell, claimed)
         return self._make(cell, claimed, claimed.stored, None, ())
 
     def _go_on(
         self, cell: Cell, claimed: Claimed, wish: NeedsMore, values: Sequence[StoredValue]
     ) -> None:
         if not _claimable(cell):
+            return
+        if cell.status is Status.REWRITING:
+            self._rewrite(cell, claimed, wish.then, values)
             return
         stored = (*claimed.stored, *values)
         if self._make(cell, claimed, stored, wish.then, values) is not None:
@@ -235,10 +262,24 @@ class Activator:
             engine.life.crashed(cell, "restore", error, traceback.format_exc())
         return None
 
-    def _rewrite(self, cell: Cell, claimed: Claimed) -> None:
+    def _rewrite(
+        self,
+        cell: Cell,
+        claimed: Claimed,
+        then: Callable[[Sequence[StoredValue]], Restored[Any]] | None = None,
+        values: Sequence[StoredValue] = (),
+    ) -> NeedsMore | None:
         engine = self._engine
         try:
-            writes = tuple(cell.behaviour.stored(cell.state))
+            if then is not None:
+                decision = then(values).decision
+            else:
+                rewritten = cell.behaviour.rewritten(cell.state)
+                if isinstance(rewritten, NeedsMore):
+                    return rewritten
+                decision = rewritten
+            check_decision(decision, "rewritten() gave")
+            check_contents(decision)
         except Exception as error:  # noqa: BLE001 - reported as a crash
             trace = traceback.format_exc()
             message = (
@@ -248,9 +289,10 @@ class Activator:
             engine.settlement.abort(
                 cell, lambda _fate: OwnershipLostError(message, fate=Fate.IN_DOUBT)
             )
-            engine.life.crashed(cell, "stored", error, trace)
-        else:
-            engine.settlement.rewrite(cell, claimed, writes)
+            engine.life.crashed(cell, "rewritten", error, trace)
+            return None
+        engine.settlement.rewrite(cell, claimed, decision.writes, decision.requires)
+        return None
 
 
 def _padded(claim: Claim, claimed: Claimed) -> Claimed:

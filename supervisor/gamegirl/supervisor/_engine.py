@@ -14,7 +14,9 @@ from __future__ import annotations
 import random
 import re
 import traceback
+import weakref
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import anyio
@@ -121,7 +123,7 @@ class Engine:
         self._fire = self.fire  # Once for all timers, which are many.
         self._share = max(1, int(settings.mailbox_max * settings.mailbox_share))
         self._gated = settings.durability is Durability.COMMITTED
-        self.changes: dict[ActorKey, anyio.Event] = {}
+        self.changes: dict[ActorKey, weakref.ref[anyio.Event]] = {}
 
     def role(self, kind: str) -> Role:
         """The registered behaviour of this kind.
@@ -526,19 +528,32 @@ class Engine:
                     self.apply(cell, envelope, decision, times)
 
     def change_signal(self, key: ActorKey) -> anyio.Event:
-        """Is set at the actor's next committed change."""
-        signal = self.changes.get(key)
+        """Is set at the actor's next committed change; nobody but who waits for it keeps it."""
+        known = self.changes.get(key)
+        signal = known() if known is not None else None
         if signal is None:
-            signal = self.changes[key] = anyio.Event()
+            signal = anyio.Event()
+            self.changes[key] = weakref.ref(signal, partial(self._unwatched, key))
         return signal
+
+    def _unwatched(self, key: ActorKey, signal: weakref.ref[anyio.Event]) -> None:
+        if self.changes.get(key) is signal:
+            del self.changes[key]
 
     def end_changes(self) -> None:
         """Let all who wait for changes look up: there will be none any more."""
-        for signal in self.changes.values():
-            signal.set()
+        changes = tuple(self.changes.values())
         self.changes.clear()
+        for known in changes:
+            _set(known)
 
     def changed(self, cell: Cell) -> None:
-        signal = self.changes.pop(cell.key, None)
-        if signal is not None:
-            signal.set()
+        known = self.changes.pop(cell.key, None)
+        if known is not None:
+            _set(known)
+
+
+def _set(known: weakref.ref[anyio.Event]) -> None:
+    signal = known()
+    if signal is not None:
+        signal.set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 import anyio
 import attrs
@@ -11,6 +10,7 @@ import attrs
 from gamegirl.actors import (
     CodecError,
     Drop,
+    Fate,
     GameActiveError,
     PatchHash,
     Require,
@@ -284,11 +284,18 @@ class Games:
 
     async def _settle(self, commit: Commit) -> Outcome:
         """Send a commit; again, unchanged, if the answer was lost."""
-        for _ in range(_TRIES - 1):
-            with suppress(StoreUnavailableError):
+        doubtful = False
+        for tries in range(1, _TRIES + 1):
+            try:
                 return (await self._store.commit([commit]))[0]
+            except StoreUnavailableError as error:
+                doubtful = doubtful or error.fate is Fate.IN_DOUBT
+                if tries == _TRIES:
+                    # An earlier one may have happened, whatever became of the last.
+                    fate = Fate.IN_DOUBT if doubtful else error.fate
+                    raise StoreUnavailableError(str(error), fate=fate) from error
             await anyio.sleep(_RETRY_SECONDS)
-        return (await self._store.commit([commit]))[0]
+        raise AssertionError
 
 
 def _active(game_id: str, channel_id: str) -> GameActiveError:

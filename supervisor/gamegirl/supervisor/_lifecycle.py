@@ -215,6 +215,16 @@ class Lifecycle:
     def recover(self, cell: Cell) -> None:
         """Throw the actor's memory away and have it claimed anew, once it has nothing unsettled."""
         backlog = cell.busy()
+        if cell.status is Status.REWRITING:
+            # Nobody sends its commits any more: they were to go along with the state.
+            self._engine.settlement.abort(
+                cell,
+                lambda _fate: OwnershipLostError(
+                    f"the store went back in time, and {cell.name} crashed before it was written "
+                    "from memory; it is loaded from what is stored",
+                    fate=Fate.IN_DOUBT,
+                ),
+            )
         cell.started = True
         cell.reason = None
         cell.status = Status.RECOVERING

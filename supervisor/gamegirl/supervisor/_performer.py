@@ -135,6 +135,8 @@ class Performer:
             return  # It was cancelled or replaced: its result is nobody's.
         self.cancel(cell, key)
         if failure is not None:
+            message, failure = _told(cell, work, *failure)
+        if failure is not None:
             self._crashed(cell, work, *failure)
         elif message is not None:
             self._deliver(cell, message)
@@ -162,6 +164,17 @@ class Performer:
 
     def _cancelled(self, scope: anyio.CancelScope) -> bool:
         return scope.cancel_called or self._tasks.cancel_scope.cancel_called
+
+
+def _told(
+    cell: Cell, work: object, error: Exception, trace: str
+) -> tuple[Any, tuple[Exception, str] | None]:
+    """What the behaviour makes of a failure: a message, or none, which is a crash."""
+    try:
+        message = cell.behaviour.failed(work, error)
+    except Exception as another:  # noqa: BLE001 - reported as a crash
+        return None, (another, traceback.format_exc())
+    return (None, (error, trace)) if message is None else (message, None)
 
 
 def _unasked(cancelled: BaseException) -> Exception:

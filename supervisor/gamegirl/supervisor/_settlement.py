@@ -275,7 +275,9 @@ class Settlement:
         cell.started = True
         self._engine.claims.request(cell)
 
-    def rewrite(self, cell: Cell, claimed: Claimed, writes: Sequence[Write]) -> None:
+    def rewrite(
+        self, cell: Cell, claimed: Claimed, writes: Sequence[Write], requires: Sequence[Require]
+    ) -> None:
         """Write an actor from memory after the store lost what it had committed."""
         backlog = cell.busy()
         pending = backlog.commits()
@@ -303,6 +305,7 @@ class Settlement:
             commit.release = commit.release or old.release
             commit.doubtful = commit.doubtful or old.doubtful or old.flying
         commit.writes = joined(commit.writes, writes)
+        commit.requires = (*commit.requires, *requires)
         if commit.release:
             cell.status = Status.RELEASING
         backlog.blocked = True

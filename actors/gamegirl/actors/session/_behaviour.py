@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from gamegirl.actors._behaviour import Behaviour, Decision, NeedsMore, Restored, Stored, Woken
@@ -18,11 +19,11 @@ from gamegirl.actors.session._changes import Changes
 from gamegirl.actors.session._data import ClosedTurn, Session
 from gamegirl.actors.session._events import Audience
 from gamegirl.actors.session._journal import window_field
-from gamegirl.actors.session._keys import CHANNEL_GAME, channel_keys, journal_key
+from gamegirl.actors.session._keys import CHANNEL_GAME, channel_keys, game_key, journal_key
 from gamegirl.actors.session._parts import printable
 from gamegirl.actors.session._restore import restore
 from gamegirl.actors.session._rules import SessionRules
-from gamegirl.actors.session._saves import everything
+from gamegirl.actors.session._saves import everything, still_held
 from gamegirl.actors.session._state import OpenWindow, SessionState
 from gamegirl.codec import CodecError, GameGirlError, plain_text
 
@@ -91,6 +92,13 @@ class SessionBehaviour(Behaviour[SessionState]):
         the exit is lost, and so is the game if another one is booted here before that.
         """
         return () if state.quarantine else everything(state, self.rules)
+
+    def rewritten(self, state: SessionState) -> Decision | NeedsMore:
+        """All there is, unless another channel has the running game by now."""
+        decision = Decision(writes=self.stored(state))
+        if state.quarantine or not state.active:
+            return decision
+        return NeedsMore((game_key(state.game_id),), partial(still_held, state, decision))
 
     def handle(self, state: SessionState, message: Any, now: float) -> Decision:
         """Decide about one message; an overdue window is closed before it."""
@@ -190,8 +198,7 @@ class SessionBehaviour(Behaviour[SessionState]):
         try:
             narrative: Any = await self._on_turn(turn, work.session)
         except Exception as error:  # noqa: BLE001 - it comes back as a message
-            reason = printable(f"{type(error).__name__}: {error}")
-            return messages.TurnFailed(turn.token, turn.attempt, reason)
+            return self.failed(work, error)
         if narrative is not None and not isinstance(narrative, str):
             reason = f"on_turn returned {type(narrative).__name__}, expected a text or None"
             return messages.TurnFailed(turn.token, turn.attempt, reason)
@@ -200,6 +207,12 @@ class SessionBehaviour(Behaviour[SessionState]):
             return messages.TurnFailed(turn.token, turn.attempt, reason)
         text = None if narrative is None else plain_text(narrative)
         return messages.TurnNarrated(turn.token, turn.attempt, text)
+
+    def failed(self, work: Any, error: Exception) -> object | None:
+        """A narrator that raises, or whose own client was cancelled, is asked again later."""
+        turn: ClosedTurn = work.turn
+        reason = printable(f"{type(error).__name__}: {error}")
+        return messages.TurnFailed(turn.token, turn.attempt, reason)
 
 
 def _snapshot(changes: Changes, message: messages.ReadState) -> Session:

@@ -263,6 +263,8 @@ def _find(changes: Changes, message: Load) -> tuple[SessionState, str | None]:
         if where is not None:
             if where == state.channel_id:
                 if state.game_id == game_id:
+                    if state.saved and not message.last:
+                        raise GameGoneError(f"game {game_id} {_AGAIN}")  # It has just left.
                     # The store has lost the exit: what is left of the game is here.
                     own = SessionState(state.channel_id)
                     own.become(state)

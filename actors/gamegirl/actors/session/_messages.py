@@ -131,6 +131,7 @@ class Load(msgspec.Struct, frozen=True, gc=False):
         entry: Its entry in the index, or None.
         channel_id: The channel that the entry names, if its keys were read.
         channel: What that channel's keys hold.
+        last: It isn't looked once more if the game isn't there any more.
     """
 
     game_id: str
@@ -139,6 +140,7 @@ class Load(msgspec.Struct, frozen=True, gc=False):
     entry: bytes | str | None = None
     channel_id: str | None = None
     channel: tuple[Stored, ...] = ()
+    last: bool = True
 
 
 class Wipe(msgspec.Struct, frozen=True, gc=False):

@@ -150,7 +150,11 @@ class SessionRef(msgspec.Struct, eq=False, gc=False):
 
     @returns_coroutine
     def close_window(self, *, empty: bool = False) -> Coroutine[Any, Any, ClosedTurn | None]:
-        """Close the open window now; none open: None, or with `empty` a turn without choices."""
+        """Close the open window now; none open: None, or with `empty` a turn without choices.
+
+        Raises:
+            TurnBacklogError: Too many turns wait for their narrative for an empty one.
+        """
         try:
             message = messages.CloseWindow(flag_of(empty, "empty", self.channel_id))
         except GameGirlError as error:
@@ -268,10 +272,10 @@ class SessionRef(msgspec.Struct, eq=False, gc=False):
             # Where the game is was read before the channel takes the message: it may have been
             # ejected here in between, and is a save by now.
             with suppress(GameGoneError):
-                return await self._load(game_id)
-        return await self._load(game_id)
+                return await self._load(game_id, last=False)
+        return await self._load(game_id, last=True)
 
-    async def _load(self, game_id: str) -> Booted:
+    async def _load(self, game_id: str, *, last: bool) -> Booted:
         game, index = await self._host.read((game_key(game_id), INDEX_KEY))
         entry = _field(index, game_id)
         where = entry_channel(entry) if game is None and entry is not None else None
@@ -279,7 +283,7 @@ class SessionRef(msgspec.Struct, eq=False, gc=False):
         if where is not None:
             channel = tuple(await self._host.read(channel_keys(where)))
         reply: Booted = await self._ask(
-            messages.Load(game_id, self._new_id(), game, entry, where, channel)
+            messages.Load(game_id, self._new_id(), game, entry, where, channel, last)
         )
         return reply
 

@@ -94,10 +94,7 @@ def press(changes: Changes, message: Press) -> Pressed:
         _require_turn(state, message, turn)
     window = state.window
     if window is None and len(state.turns) >= rules.closed_turns_max:
-        raise TurnBacklogError(
-            f"{rules.closed_turns_max} closed turns of channel {state.channel_id!r} wait for "
-            "their narrative: record them before the next window opens"
-        )
+        _require_turns(changes)
     seat = state.players.get(user_id)
     if seat is None:
         _require_room(changes)
@@ -157,7 +154,10 @@ def close_window(changes: Changes, message: CloseWindow) -> ClosedTurn | None:
         return changes.closed  # The window that the caller means has just closed by itself.
     if state.window is not None:
         return _close(changes, state.window, max(now, state.window.opened_at))
-    return _close(changes, OpenWindow(now, now), now) if message.empty else None
+    if not message.empty:
+        return None
+    _require_turns(changes)
+    return _close(changes, OpenWindow(now, now), now)
 
 
 def next_turn(changes: Changes, message: NextTurn) -> ClosedTurn | Later:
@@ -193,6 +193,16 @@ def _require_room(changes: Changes) -> None:
         raise LimitError(
             f"the roster of channel {changes.state.channel_id!r} is full: it has "
             f"{changes.rules.players_max} players"
+        )
+
+
+def _require_turns(changes: Changes) -> None:
+    """Refuse if too many turns wait for one more to come."""
+    most = changes.rules.closed_turns_max
+    if len(changes.state.turns) >= most:
+        raise TurnBacklogError(
+            f"{most} closed turns of channel {changes.state.channel_id!r} wait for "
+            "their narrative: record them before the next window opens"
         )
 
 

@@ -189,7 +189,8 @@ class MemoryStore:
         def remaining(name: str) -> float:
             return keys.remaining(process, name)
 
-        return [_typed.make_claim(keys, claim, process, remaining) for claim in claims]
+        moment = keys.clock()
+        return [_typed.make_claim(keys, claim, process, remaining, moment) for claim in claims]
 
     async def commit(self, commits: Sequence[Commit]) -> Sequence[Outcome]:
         """Make each commit, once, however often it is sent."""

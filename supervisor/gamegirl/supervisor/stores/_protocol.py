@@ -5,12 +5,13 @@ nor behaviours. Beside the keys that writes name, it keeps:
 
     gg:fence:{kind}:{id}    hash: owner, rev, cid, since (rev at the claim). Without TTL; survives
                             everything
-    gg:epoch                counter, one up at each claim
+    gg:epoch                counter, up at each claim, and at least to the claimer's clock (ms)
     gg:lease:{process}      text: the process's instance name; gone when the process is
     gg:due                  sorted set: `{kind}:{id}` by the time it is due, epoch seconds
 
-An owner token is `epoch:nonce:process`; the empty token means nobody. It is compared for equality,
-never by order: after a failover the next owner can get the same epoch.
+An owner token is `epoch:nonce:process`; the empty token means nobody. Who owns what is decided by
+equality alone. Which of two owners came first is seen by their epochs, where a store went back in
+time: they follow the clock, so that one who claimed after that has the higher one.
 """
 
 from __future__ import annotations

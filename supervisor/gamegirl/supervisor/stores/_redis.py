@@ -98,6 +98,7 @@ class RedisStore:
         self._wire_since = 0
         self._wiring = Lock()
         self._unfit = False
+        self._closed = False
         self.threaded = True
 
     def __repr__(self) -> str:
@@ -109,7 +110,7 @@ class RedisStore:
         Raises:
             StoreUnavailableError: Redis can't be reached, or our user lacks a right that it names.
         """
-        self._process = process
+        self._process, self._closed = process, False
         self._lease_milliseconds = max(round(lease_seconds * 1000), 1)
         if self._wire is not None:
             await self._wire.aclose()
@@ -138,6 +139,7 @@ class RedisStore:
     async def aclose(self) -> None:
         """Give up the lease and close the connections, unless the client is the caller's."""
         process, self._process = self._process, None
+        self._closed = True
         if process is None and not self._ours:
             return
 
@@ -165,7 +167,7 @@ class RedisStore:
 
     async def claim(self, claims: Sequence[Claim]) -> Sequence[Claimed | Owned | Broken]:
         """Own each actor that is free."""
-        claimer = self._claimer(self._opened())
+        claimer = [*self._claimer(self._opened()), b"%d" % (time.time() * 1000)]
         steps = _redis_claims.claiming(claims, claimer, self._habits)
         wire = await self._wired("claim")
         if wire is not None:
@@ -174,6 +176,8 @@ class RedisStore:
 
     async def commit(self, commits: Sequence[Commit]) -> Sequence[Outcome]:
         """Make each commit, once, however often it is sent."""
+        if self._closed:  # It would connect anew, and nobody would hang up.
+            self._opened()
         steps = Batch(_typed.DUE_KEY, commits).steps(_scripts.COMMIT)
         wire = await self._wired("commit")
         if wire is not None:

@@ -332,7 +332,9 @@ return answers
 )
 
 # KEYS: the epoch; then each claim's fence.
-# ARGV: process, instance, server, grace, lease; how many prefetches there are, and for each a field
+# ARGV: process, instance, server, grace, lease; the claimer's clock in milliseconds, which an epoch
+#   is not below: a server that has lost the counter gives none that it had given before; how many
+#   prefetches there are, and for each a field
 #   of a hash, the beginning of a name that ends with the field's value, and how many fields the
 #   hash of that name may have; then for each claim a nonce, the token of an owner who is taken over
 #   from in any case ('': none), the number of its prefetch (0: none), and the hash that this begins
@@ -360,14 +362,19 @@ local function fresh(left)
       end
       error(reason)
     end
+    local moment = tonumber(ARGV[6])
+    if last - left < moment then
+      last = moment + left
+      redis.call('SET', KEYS[1], string.format('%.0f', last))
+    end
     epoch, epochs = last - left, left
   end
   epoch, epochs = epoch + 1, epochs - 1
   return string.format('%.0f', epoch)
 end
 
-local prefetches, a = {}, 7
-for i = 1, tonumber(ARGV[6]) do
+local prefetches, a = {}, 8
+for i = 1, tonumber(ARGV[7]) do
   prefetches[i] = {field = ARGV[a], prefix = ARGV[a + 1], most = tonumber(ARGV[a + 2])}
   a = a + 3
 end

@@ -118,7 +118,10 @@ class SqliteStore:
             remaining = self._remaining_for(process)
             with self._transaction("IMMEDIATE") as tables:
                 tables.forget_expired()
-                return [_typed.make_claim(tables, claim, process, remaining) for claim in claims]
+                moment = self._wall()
+                return [
+                    _typed.make_claim(tables, claim, process, remaining, moment) for claim in claims
+                ]
 
         return await self._in_thread("claim", run)
 

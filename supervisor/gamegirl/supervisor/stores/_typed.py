@@ -287,9 +287,16 @@ def _text(value: bytes | None) -> str | None:
 
 
 def make_claim(
-    keys: TypedKeys, claim: Claim, process: Process, remaining: Callable[[str], float]
+    keys: TypedKeys,
+    claim: Claim,
+    process: Process,
+    remaining: Callable[[str], float],
+    moment: float,
 ) -> Claimed | Owned | Broken:
     """Make a claim, or say who stands in its way.
+
+    `moment` is the claimer's clock, in seconds: no epoch is below its milliseconds, so that a store
+    that has lost the counter gives none that it had given before.
 
     `remaining` says how long the process of that name surely lives, in seconds; 0: it is dead, or
     the claimer may take over from it.
@@ -313,7 +320,7 @@ def make_claim(
         holder = process_of(previous)
         if holder != process.name and (seconds := remaining(holder)) > 0:
             return Owned(previous, seconds)
-    epoch = _next_epoch(keys)
+    epoch = _next_epoch(keys, int(moment * 1000))
     if epoch is None:
         return Broken("gg:epoch does not hold a number: no owner token can be made")
     keys.put_text(EPOCH_KEY, b"%d" % epoch)
@@ -338,12 +345,12 @@ def _prefetched(
     return held if isinstance(held, Mapping) and len(held) <= fields_max else None
 
 
-def _next_epoch(keys: TypedKeys) -> int | None:
+def _next_epoch(keys: TypedKeys, least: int) -> int | None:
     held = keys.type_of(EPOCH_KEY)
     if held is None:
-        return 1
+        return max(1, least)
     text = keys.load(EPOCH_KEY)
     if held != TEXT or not isinstance(text, bytes):
         return None
     epoch = revision_number(_text(text))
-    return None if epoch is None else epoch + 1
+    return None if epoch is None else max(epoch + 1, least)
