@@ -52,6 +52,7 @@ scale: $(VENV)/.bench  ## What 100,000 channels in one process cost, and two pro
 
 chaos: $(VENV)/.dev  ## Every fault at full size, about an hour; goes on where it was stopped
 	$(BIN)/gamegirl chaos all --progress .gamegirl/chaos.jsonl --report docs/reliability.md
+	rm -f .gamegirl/chaos.jsonl
 
 lock:  ## Choose the newest versions of all dependencies, with their hashes
 	$(PYTHON) -m venv .venv-lock
