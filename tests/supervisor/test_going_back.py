@@ -15,10 +15,12 @@ from gamegirl.actors import (
     Drop,
     Fate,
     GameActiveError,
+    NeedsMore,
     OwnershipLostError,
     PatchHash,
     Perform,
     PutHash,
+    Restored,
     SessionRef,
 )
 from gamegirl.codec import GameGirlError
@@ -353,6 +355,52 @@ async def test_work_that_raises_while_its_actor_is_written_anew_leaves_it_usable
         assert [(type(error), error.fate) for error in told] == [
             (OwnershipLostError, Fate.IN_DOUBT)
         ]
+        assert await actor.ask(1) == 1
+
+
+class Looking(Working):
+    """Looks at a key before it is written anew."""
+
+    def rewritten(self, state: Any) -> NeedsMore:
+        decision = Decision(writes=self.stored(state))
+        return NeedsMore(("gg:actor:else",), lambda _: Restored(state, decision=decision))
+
+
+async def test_work_that_raises_while_its_actor_looks_before_it_is_written_anew(
+    alter: Alter,
+) -> None:
+    """What had been looked at is of no use any more: it is claimed and loaded once more."""
+    reading, go_on = anyio.Event(), anyio.Event()
+
+    class Slow(FaultyStore):
+        async def read(self, keys: Any) -> Any:
+            if "gg:actor:else" in keys:
+                reading.set()
+                await go_on.wait()
+            return await super().read(keys)
+
+    store = Slow(MemoryStore())
+    behaviour = Looking()
+    async with hosted(store, behaviours=[behaviour]) as supervisor:
+        events = supervisor.events()
+        actor = supervisor.actor("working", "a")
+        assert await actor.ask(7) == 7
+        await actor.ask("work")
+        await eventually(lambda: behaviour.began)
+        await alter(store, Drop("gg:fence:working:a"), Drop("gg:actor:working:a"))
+        async with anyio.create_task_group() as tasks:
+
+            async def ask() -> None:
+                with pytest.raises(OwnershipLostError):
+                    await actor.ask(1)
+
+            tasks.start_soon(ask)
+            await reading.wait()
+            behaviour.go_on.set()
+            async for event in events:
+                if isinstance(event, ActorCrashed):
+                    break
+            go_on.set()
         assert await actor.ask(1) == 1
 
 

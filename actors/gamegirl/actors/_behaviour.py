@@ -305,7 +305,7 @@ class Behaviour(ABC, Generic[StateT]):
         gives a `Restored` with the same state), and commits only if they are still so (`Require`);
         if they aren't, nothing is written, and the actor is loaded from what is stored.
         """
-        return Decision(writes=self.stored(state))
+        return Decision(writes=tuple(self.stored(state)))
 
     def wake_at(self, state: StateT) -> float | None:
         """When the actor wants a `Woken` message, in epoch seconds; None: not at all."""

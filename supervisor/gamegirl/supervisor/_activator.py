@@ -152,7 +152,7 @@ class Activator:
             with self._courtesy.call():
                 results = await self._store.claim(tuple(claims.values()))
             pause = self._clock.now()
-            more: list[tuple[Cell, Claimed, NeedsMore]] = []
+            more: list[tuple[Cell, Claimed, NeedsMore, bool]] = []
             for (cell, claim), result in zip(claims.items(), results, strict=True):
                 if isinstance(result, Broken):
                     self._engine.life.unclaimable(cell, result.reason)
@@ -161,14 +161,13 @@ class Activator:
                     self._engine.life.owned_elsewhere(cell, result.owner)
                     continue
                 self.claimed += 1
-                if (cell.status is Status.REWRITING) != (cell in rewritten):
-                    # It crashed meanwhile: this claim was for something else.
-                    self._again[cell] = None
+                rewriting = cell in rewritten
+                if self._is_for_something_else(cell, rewriting):
                     continue
                 claimed = _padded(claim, result)
                 wish = self._restore(cell, claimed)
                 if wish is not None:
-                    more.append((cell, claimed, wish))
+                    more.append((cell, claimed, wish, rewriting))
                 if not 0 <= self._clock.now() - pause <= _SLICE_SECONDS:
                     await checkpoint()
                     pause = self._clock.now()
@@ -193,14 +192,22 @@ class Activator:
                 for cell in batch:
                     self._failed.pop(cell, None)
 
-    async def _read_more(self, wishes: Sequence[tuple[Cell, Claimed, NeedsMore]]) -> None:
+    def _is_for_something_else(self, cell: Cell, rewriting: bool) -> bool:
+        """Whether the actor crashed since its claim was sent: then it is claimed once more."""
+        if (cell.status is Status.REWRITING) == rewriting:
+            return False
+        self._again[cell] = None
+        return True
+
+    async def _read_more(self, wishes: Sequence[tuple[Cell, Claimed, NeedsMore, bool]]) -> None:
         with self._courtesy.call():
-            values = await self._store.read([key for *_, wish in wishes for key in wish.keys])
+            values = await self._store.read([key for _, _, wish, _ in wishes for key in wish.keys])
         pause = self._clock.now()
         at = 0
-        for cell, claimed, wish in wishes:
+        for cell, claimed, wish, rewriting in wishes:
             count = len(wish.keys)
-            self._go_on(cell, claimed, wish, values[at : at + count])
+            if not self._is_for_something_else(cell, rewriting):
+                self._go_on(cell, claimed, wish, values[at : at + count])
             at += count
             if not 0 <= self._clock.now() - pause <= _SLICE_SECONDS:
                 await checkpoint()

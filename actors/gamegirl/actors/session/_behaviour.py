@@ -95,10 +95,9 @@ class SessionBehaviour(Behaviour[SessionState]):
 
     def rewritten(self, state: SessionState) -> Decision | NeedsMore:
         """All there is, unless another channel has the running game by now."""
-        decision = Decision(writes=self.stored(state))
         if state.quarantine or not state.active:
-            return decision
-        return NeedsMore((game_key(state.game_id),), partial(still_held, state, decision))
+            return Decision(writes=self.stored(state))
+        return NeedsMore((game_key(state.game_id),), partial(still_held, state, self.rules))
 
     def handle(self, state: SessionState, message: Any, now: float) -> Decision:
         """Decide about one message; an overdue window is closed before it."""

@@ -72,15 +72,16 @@ def everything(state: SessionState, rules: SessionRules) -> list[Write]:
 
 
 def still_held(
-    state: SessionState, decision: Decision, stored: Sequence[Stored]
+    state: SessionState, rules: SessionRules, stored: Sequence[Stored]
 ) -> Restored[SessionState]:
     """Have a running game written from memory only if no other channel has taken it meanwhile.
 
     Args:
         state: Whose game it is.
-        decision: What writes it.
+        rules: Those of its channel.
         stored: What the game's own key holds now.
     """
+    decision = Decision(writes=everything(state, rules))
     try:
         holder = holder_of(stored[0])
     except CodecError:
