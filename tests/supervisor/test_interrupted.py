@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import anyio
 import anyio.lowlevel
 import pytest
 
-from gamegirl.actors import ActorCrashedError, Behaviour, Decision, Fate, StoreUnavailableError
+from gamegirl.actors import ActorCrashedError, Behaviour, Decision
 from gamegirl.supervisor import MemoryStore, Settings, Supervisor, _courtesy
 from gamegirl.testing import FaultyStore, eventually
 
@@ -99,29 +97,3 @@ async def test_a_handler_that_calls_itself_without_end_is_told_in_few_lines() ->
         assert "RecursionError" in crash.traceback
         assert "_back" in crash.traceback
         assert len(crash.traceback.splitlines()) < 200
-
-
-async def test_a_claim_that_the_store_refuses_as_a_call_takes_no_others_along() -> None:
-    """Who was activated in the same moment is claimed apart from it."""
-
-    class Choking(FaultyStore):
-        async def claim(self, claims: Any) -> Any:
-            if any(claim.actor.actor_id == "bad" for claim in claims):
-                raise StoreUnavailableError("no right to that key", fate=Fate.NOT_EXECUTED)
-            return await super().claim(claims)
-
-    settings = Settings(commit_timeout_seconds=1.0)
-    async with Supervisor(Choking(MemoryStore()), settings=settings) as supervisor:
-        told: dict[str, object] = {}
-
-        async def ask(name: str) -> None:
-            try:
-                told[name] = await supervisor.session(name).active()
-            except StoreUnavailableError as error:
-                told[name] = str(error)
-
-        async with anyio.create_task_group() as tasks:
-            for name in ("a", "bad", "b", "c"):
-                tasks.start_soon(ask, name)
-        assert "no right to that key" in str(told.pop("bad"))
-        assert told == {"a": False, "b": False, "c": False}

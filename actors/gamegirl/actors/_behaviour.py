@@ -298,15 +298,6 @@ class Behaviour(ABC, Generic[StateT]):
         actor_id: str = cast(Any, state).actor_id
         return (PutText(self.keys(actor_id)[0], self.codec.encode(state)),)
 
-    def rewritten(self, state: StateT) -> Decision | NeedsMore:
-        """What writes the state from memory, after the store has lost some of what it had.
-
-        Whoever writes keys that other actors write as well looks at them first (`NeedsMore.then`
-        gives a `Restored` with the same state), and commits only if they are still so (`Require`);
-        if they aren't, nothing is written, and the actor is loaded from what is stored.
-        """
-        return Decision(writes=tuple(self.stored(state)))
-
     def wake_at(self, state: StateT) -> float | None:
         """When the actor wants a `Woken` message, in epoch seconds; None: not at all."""
         return None

@@ -25,7 +25,6 @@ from gamegirl.actors import (
 from gamegirl.actors import Stored as StoredValue
 from gamegirl.supervisor._cell import Cell, Status
 from gamegirl.supervisor._clock import Clock
-from gamegirl.supervisor._contract import check_contents, check_decision
 from gamegirl.supervisor._courtesy import Courtesy
 from gamegirl.supervisor._engine import Engine
 from gamegirl.supervisor._log import told
@@ -66,7 +65,6 @@ class Activator:
         self._slots = anyio.Semaphore(_BATCHES, fast_acquire=True)
         self._any = anyio.Event()
         self._failures = 0
-        self._failed: dict[Cell, int] = {}  # So many calls in a row in which its claim was.
         self.claimed = 0
         self.trouble = ""
 
@@ -102,18 +100,9 @@ class Activator:
         batch: list[Cell] = []
         while self._wanted and len(batch) < _BATCH:
             cell = next(iter(self._wanted))
-            # One claim may be what the store chokes on: what has failed twice in company is
-            # claimed alone, so that it takes no others along for longer than that.
-            alone = self._failed.get(cell, 0) > 1
-            if alone and batch:
-                break
             del self._wanted[cell]
             if _claimable(cell):
                 batch.append(cell)
-                if alone:
-                    break
-            else:
-                self._failed.pop(cell, None)
         self._underway.update(batch)
         return batch
 
@@ -152,7 +141,7 @@ class Activator:
             with self._courtesy.call():
                 results = await self._store.claim(tuple(claims.values()))
             pause = self._clock.now()
-            more: list[tuple[Cell, Claimed, NeedsMore, bool]] = []
+            more: list[tuple[Cell, Claimed, NeedsMore]] = []
             for (cell, claim), result in zip(claims.items(), results, strict=True):
                 if isinstance(result, Broken):
                     self._engine.life.unclaimable(cell, result.reason)
@@ -161,13 +150,14 @@ class Activator:
                     self._engine.life.owned_elsewhere(cell, result.owner)
                     continue
                 self.claimed += 1
-                rewriting = cell in rewritten
-                if self._is_for_something_else(cell, rewriting):
+                if (cell.status is Status.REWRITING) != (cell in rewritten):
+                    # It crashed meanwhile: this claim was for something else.
+                    self._again[cell] = None
                     continue
                 claimed = _padded(claim, result)
                 wish = self._restore(cell, claimed)
                 if wish is not None:
-                    more.append((cell, claimed, wish, rewriting))
+                    more.append((cell, claimed, wish))
                 if not 0 <= self._clock.now() - pause <= _SLICE_SECONDS:
                     await checkpoint()
                     pause = self._clock.now()
@@ -179,35 +169,20 @@ class Activator:
             self._failures += 1
             life = self._engine.life
             left = [cell for cell in batch if _claimable(cell) and life.unclaimed(cell)]
-            for cell in batch:
-                self._failed[cell] = self._failed.get(cell, 0) + 1
             await anyio.sleep(self._engine.retry_delay(self._failures))
             self._again.update(dict.fromkeys(left))
-            for cell in set(batch).difference(left):
-                self._failed.pop(cell, None)
         else:
             self.trouble = ""
             self._failures = 0
-            if self._failed:
-                for cell in batch:
-                    self._failed.pop(cell, None)
 
-    def _is_for_something_else(self, cell: Cell, rewriting: bool) -> bool:
-        """Whether the actor crashed since its claim was sent: then it is claimed once more."""
-        if (cell.status is Status.REWRITING) == rewriting:
-            return False
-        self._again[cell] = None
-        return True
-
-    async def _read_more(self, wishes: Sequence[tuple[Cell, Claimed, NeedsMore, bool]]) -> None:
+    async def _read_more(self, wishes: Sequence[tuple[Cell, Claimed, NeedsMore]]) -> None:
         with self._courtesy.call():
-            values = await self._store.read([key for _, _, wish, _ in wishes for key in wish.keys])
+            values = await self._store.read([key for *_, wish in wishes for key in wish.keys])
         pause = self._clock.now()
         at = 0
-        for cell, claimed, wish, rewriting in wishes:
+        for cell, claimed, wish in wishes:
             count = len(wish.keys)
-            if not self._is_for_something_else(cell, rewriting):
-                self._go_on(cell, claimed, wish, values[at : at + count])
+            self._go_on(cell, claimed, wish, values[at : at + count])
             at += count
             if not 0 <= self._clock.now() - pause <= _SLICE_SECONDS:
                 await checkpoint()
@@ -217,16 +192,14 @@ class Activator:
         if not _claimable(cell):
             return None  # It was let go of meanwhile; ours until a sweep finds it due, or a claim.
         if cell.status is Status.REWRITING:
-            return self._rewrite(cell, claimed)
+            self._rewrite(cell, claimed)
+            return None
         return self._make(cell, claimed, claimed.stored, None, ())
 
     def _go_on(
         self, cell: Cell, claimed: Claimed, wish: NeedsMore, values: Sequence[StoredValue]
     ) -> None:
         if not _claimable(cell):
-            return
-        if cell.status is Status.REWRITING:
-            self._rewrite(cell, claimed, wish.then, values)
             return
         stored = (*claimed.stored, *values)
         if self._make(cell, claimed, stored, wish.then, values) is not None:
@@ -269,24 +242,10 @@ class Activator:
             engine.life.crashed(cell, "restore", error, traceback.format_exc())
         return None
 
-    def _rewrite(
-        self,
-        cell: Cell,
-        claimed: Claimed,
-        then: Callable[[Sequence[StoredValue]], Restored[Any]] | None = None,
-        values: Sequence[StoredValue] = (),
-    ) -> NeedsMore | None:
+    def _rewrite(self, cell: Cell, claimed: Claimed) -> None:
         engine = self._engine
         try:
-            if then is not None:
-                decision = then(values).decision
-            else:
-                rewritten = cell.behaviour.rewritten(cell.state)
-                if isinstance(rewritten, NeedsMore):
-                    return rewritten
-                decision = rewritten
-            check_decision(decision, "rewritten() gave")
-            check_contents(decision)
+            writes = tuple(cell.behaviour.stored(cell.state))
         except Exception as error:  # noqa: BLE001 - reported as a crash
             trace = traceback.format_exc()
             message = (
@@ -296,10 +255,9 @@ class Activator:
             engine.settlement.abort(
                 cell, lambda _fate: OwnershipLostError(message, fate=Fate.IN_DOUBT)
             )
-            engine.life.crashed(cell, "rewritten", error, trace)
-            return None
-        engine.settlement.rewrite(cell, claimed, decision.writes, decision.requires)
-        return None
+            engine.life.crashed(cell, "stored", error, trace)
+        else:
+            engine.settlement.rewrite(cell, claimed, writes)
 
 
 def _padded(claim: Claim, claimed: Claimed) -> Claimed:

@@ -215,8 +215,18 @@ class Lifecycle:
     def recover(self, cell: Cell) -> None:
         """Throw the actor's memory away and have it claimed anew, once it has nothing unsettled."""
         backlog = cell.busy()
+        self._give_up_writing(cell)
+        cell.started = True
+        cell.reason = None
+        cell.status = Status.RECOVERING
+        cell.state = None
+        cell.wake_at = None
+        if backlog.commit is None:
+            self._engine.claims.request(cell, self.backoff(cell))
+
+    def _give_up_writing(self, cell: Cell) -> None:
+        """Nobody sends the commits any more of an actor that was about to be written anew."""
         if cell.status is Status.REWRITING:
-            # Nobody sends its commits any more: they were to go along with the state.
             self._engine.settlement.abort(
                 cell,
                 lambda _fate: OwnershipLostError(
@@ -225,13 +235,6 @@ class Lifecycle:
                     fate=Fate.IN_DOUBT,
                 ),
             )
-        cell.started = True
-        cell.reason = None
-        cell.status = Status.RECOVERING
-        cell.state = None
-        cell.wake_at = None
-        if backlog.commit is None:
-            self._engine.claims.request(cell, self.backoff(cell))
 
     def crashed(self, cell: Cell, message: object, error: BaseException, trace: str) -> None:
         """An actor's work, or its restoring, raised."""
@@ -284,6 +287,7 @@ class Lifecycle:
 
     def _fail(self, cell: Cell, restarts: int, why: str) -> None:
         self._engine.hub.publish(ActorFailed(cell.key.kind, cell.key.actor_id, restarts))
+        self._give_up_writing(cell)
         cell.status = Status.FAILED
         cell.state = None
         cell.wake_at = None

@@ -147,6 +147,10 @@ class Settlement:
         outcome: Fenced | Conflict | BadType | Unmet | Broken,
     ) -> None:
         commit.flying = False
+        if cell.status is Status.REWRITING:
+            # Perhaps by our own new claim: what becomes of it is decided when that is answered.
+            commit.doubtful = True
+            return
         if isinstance(outcome, Unmet):
             require = commit.requires[outcome.index]
             if isinstance(require, _UnlessLost) and require.others:
@@ -275,9 +279,7 @@ class Settlement:
         cell.started = True
         self._engine.claims.request(cell)
 
-    def rewrite(
-        self, cell: Cell, claimed: Claimed, writes: Sequence[Write], requires: Sequence[Require]
-    ) -> None:
+    def rewrite(self, cell: Cell, claimed: Claimed, writes: Sequence[Write]) -> None:
         """Write an actor from memory after the store lost what it had committed."""
         backlog = cell.busy()
         pending = backlog.commits()
@@ -305,7 +307,6 @@ class Settlement:
             commit.release = commit.release or old.release
             commit.doubtful = commit.doubtful or old.doubtful or old.flying
         commit.writes = joined(commit.writes, writes)
-        commit.requires = (*commit.requires, *requires)
         if commit.release:
             cell.status = Status.RELEASING
         backlog.blocked = True

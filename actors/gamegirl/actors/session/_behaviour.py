@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any, TypeAlias
 
 from gamegirl.actors._behaviour import Behaviour, Decision, NeedsMore, Restored, Stored, Woken
@@ -19,11 +18,11 @@ from gamegirl.actors.session._changes import Changes
 from gamegirl.actors.session._data import ClosedTurn, Session
 from gamegirl.actors.session._events import Audience
 from gamegirl.actors.session._journal import window_field
-from gamegirl.actors.session._keys import CHANNEL_GAME, channel_keys, game_key, journal_key
+from gamegirl.actors.session._keys import CHANNEL_GAME, channel_keys, journal_key
 from gamegirl.actors.session._parts import printable
 from gamegirl.actors.session._restore import restore
 from gamegirl.actors.session._rules import SessionRules
-from gamegirl.actors.session._saves import everything, still_held
+from gamegirl.actors.session._saves import everything
 from gamegirl.actors.session._state import OpenWindow, SessionState
 from gamegirl.codec import CodecError, GameGirlError, plain_text
 
@@ -92,12 +91,6 @@ class SessionBehaviour(Behaviour[SessionState]):
         the exit is lost, and so is the game if another one is booted here before that.
         """
         return () if state.quarantine else everything(state, self.rules)
-
-    def rewritten(self, state: SessionState) -> Decision | NeedsMore:
-        """All there is, unless another channel has the running game by now."""
-        if state.quarantine or not state.active:
-            return Decision(writes=self.stored(state))
-        return NeedsMore((game_key(state.game_id),), partial(still_held, state, self.rules))
 
     def handle(self, state: SessionState, message: Any, now: float) -> Decision:
         """Decide about one message; an overdue window is closed before it."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from gamegirl.actors._behaviour import Decision, Restored, Stored
-from gamegirl.actors._errors import OwnershipLostError
-from gamegirl.actors._writes import Drop, PatchHash, PutHash, PutList, Require, Value, Write
+from gamegirl.actors._writes import Drop, PatchHash, PutHash, PutList, Value, Write
 from gamegirl.actors.session._forms import SCHEMA, Form, json_form
 from gamegirl.actors.session._journal import (
     apply_turns,
@@ -17,7 +15,6 @@ from gamegirl.actors.session._journal import (
     whole_turns,
 )
 from gamegirl.actors.session._keys import (
-    channel_of,
     game_key,
     hash_key,
     held_by,
@@ -40,7 +37,7 @@ from gamegirl.actors.session._parts import (
 from gamegirl.actors.session._rules import SessionRules
 from gamegirl.actors.session._state import Choice, Extras, Seat, SessionState
 from gamegirl.actors.session._writing import full_forms, json_text
-from gamegirl.codec import CodecError, Fate, decode_json, encode_json
+from gamegirl.codec import decode_json, encode_json
 
 _SAVE_FIELDS = ("session", "hash_extras", "history", "turns", "window")
 _HOLDERS = (held_by(""), saved_as(""))
@@ -69,34 +66,6 @@ def everything(state: SessionState, rules: SessionRules) -> list[Write]:
     if state.active:
         writes.append(hold(state))
     return [*writes, *full_forms(state, rules)]
-
-
-def still_held(
-    state: SessionState, rules: SessionRules, stored: Sequence[Stored]
-) -> Restored[SessionState]:
-    """Have a running game written from memory only if no other channel has taken it meanwhile.
-
-    Args:
-        state: Whose game it is.
-        rules: Those of its channel.
-        stored: What the game's own key holds now.
-    """
-    decision = Decision(writes=everything(state, rules))
-    try:
-        holder = holder_of(stored[0])
-    except CodecError:
-        return Restored(state, decision=decision)  # What it holds is replaced, or refused by type.
-    key, other = game_key(state.game_id), channel_of(holder)
-    taken = OwnershipLostError(
-        f"the store went back in time, and another channel has game {state.game_id} of channel "
-        f"{state.channel_id!r} by now{f': {other!r}' if other else ''}; read the state to see "
-        "what is there",
-        fate=Fate.IN_DOUBT,
-    )
-    if other is not None:  # If it is another channel's, this never holds.
-        holder = held_by(state.channel_id)
-    decision.requires = (Require(key, "holder", holder, taken),)
-    return Restored(state, decision=decision)
 
 
 def adopt(state: SessionState) -> Write:
