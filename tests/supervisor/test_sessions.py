@@ -607,7 +607,7 @@ async def test_who_has_looked_away_leaves_nothing_of_what_was_watched() -> None:
             async for _ in supervisor.session(str(number)).watch():
                 break
         gc.collect()
-        assert not supervisor._engine.changes
+        assert not supervisor._engine.changes  # pyright: ignore[reportPrivateUsage]
         watched = supervisor.session("0").watch()
         await anext(watched)
         await supervisor.session("0").boot("G")
