@@ -13,6 +13,7 @@ import anyio
 import psutil
 import pytest
 import redis
+from tests.stores.test_redis_rights import DOCUMENT, rule
 
 from gamegirl.load import (
     Live,
@@ -270,21 +271,27 @@ def test_sigterm_ends_everything_and_still_cleans_up(redis_url: str, client: Any
     assert left(client) == []
 
 
-def test_what_can_not_be_deleted_is_told_and_costs_no_report(redis_url: str, client: Any) -> None:
-    """Somebody whose user may not delete learns which keys are left."""
-    rights = {"enabled": True, "nopass": True, "keys": ["*"], "commands": ["+@all", "-unlink"]}
-    client.acl_setuser("guest", **rights)
+def run_as(user: str, url: str, client: Any) -> list[str]:
+    """What a run as this user of the server, who is deleted afterwards, tells to be in trouble."""
     told = list[str]()
 
     async def work() -> Report:
-        url = redis_url.replace("//", "//guest:any@")
-        async with given(url, "x", channels=20, trouble=told.append) as target:
+        mine = url.replace("//", f"//{user}:password@")
+        async with given(mine, "x", channels=20, trouble=told.append) as target:
             return await LoadRun(PLAN, target, "x", Watcher()).play()
 
     try:
         assert anyio.run(work).verdict.holds
     finally:
-        client.acl_deluser("guest")
+        client.acl_deluser(user)
+    return told
+
+
+def test_what_can_not_be_deleted_is_told_and_costs_no_report(redis_url: str, client: Any) -> None:
+    """Somebody whose user may not delete learns which keys are left."""
+    rights = {"enabled": True, "nopass": True, "keys": ["*"], "commands": ["+@all", "-unlink"]}
+    client.acl_setuser("guest", **rights)
+    told = run_as("guest", redis_url, client)
     assert len(told) == 1
     assert "load-x-" in told[0]
     assert any(b"load-x-" in key for key in left(client))
@@ -292,25 +299,11 @@ def test_what_can_not_be_deleted_is_told_and_costs_no_report(redis_url: str, cli
 
 def test_the_rights_of_the_document_are_enough_for_a_load_test(redis_url: str, client: Any) -> None:
     """Those of a supervisor, and what docs/operations.md says that `gamegirl load` needs beside."""
-    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
-    rule = re.search(r"^ACL SETUSER bot on >password ((?:.|\n)*?)^```", text, re.MULTILINE)
-    more = re.search(r"for `gamegirl load` `([^`]*)`", text)
-    assert rule is not None
+    more = re.search(r"for `gamegirl load` `([^`]*)`", DOCUMENT.read_text())
     assert more is not None
-    rights = [*rule[1].split(), *more[1].split()]
+    rights = [*rule(), *more[1].split()]
     client.execute_command("ACL", "SETUSER", "loader", "reset", "on", ">password", *rights)
-    told = list[str]()
-
-    async def work() -> Report:
-        url = redis_url.replace("//", "//loader:password@")
-        async with given(url, "r", channels=20, trouble=told.append) as target:
-            return await LoadRun(PLAN, target, "r", Watcher()).play()
-
-    try:
-        assert anyio.run(work).verdict.holds
-    finally:
-        client.acl_deluser("loader")
-    assert told == []
+    assert run_as("loader", redis_url, client) == []
     assert left(client) == []
 
 

@@ -10,6 +10,7 @@ import anyio.lowlevel
 import pytest
 from tests.supervisor.hosts import Adder, hosted
 
+from gamegirl.actors import SessionRef
 from gamegirl.actors.session import ClosedTurn, Session, TurnGivenUp
 from gamegirl.supervisor import Supervisor
 from gamegirl.supervisor._cell import Cell
@@ -32,6 +33,18 @@ def _has(items: list[int], count: int) -> bool:
     return len(items) == count
 
 
+async def recorded(supervisor: Supervisor) -> SessionRef:
+    """A session with one turn, once that is recorded."""
+    session = supervisor.session("c")
+    await session.boot("G")
+    await session.press("1", "Ana", "x")
+    await session.close_window()
+    with anyio.fail_after(10):
+        while not await session.history():
+            await anyio.lowlevel.checkpoint()
+    return session
+
+
 async def test_a_cancellation_out_of_the_narrators_own_client_is_a_failed_attempt() -> None:
     """A CancelledError that nobody asked for ends neither the turn nor the supervisor."""
     attempts: list[int] = []
@@ -43,13 +56,7 @@ async def test_a_cancellation_out_of_the_narrators_own_client_is_a_failed_attemp
         return "told"
 
     async with hosted(on_turn=narrate) as supervisor:
-        session = supervisor.session("c")
-        await session.boot("G")
-        await session.press("1", "Ana", "x")
-        await session.close_window()
-        with anyio.fail_after(10):
-            while not await session.history():
-                await anyio.lowlevel.checkpoint()
+        await recorded(supervisor)
         assert attempts == [1, 2]
 
 
@@ -60,13 +67,7 @@ async def test_a_narrator_whose_own_client_is_cancelled_each_time_is_given_up() 
         raise anyio.get_cancelled_exc_class() if _on_asyncio() else ConnectionError("no model")
 
     async with hosted(on_turn=narrate, turn_retries_max=2, restarts_max=1) as supervisor:
-        session = supervisor.session("c")
-        await session.boot("G")
-        await session.press("1", "Ana", "x")
-        await session.close_window()
-        with anyio.fail_after(10):
-            while not await session.history():
-                await anyio.lowlevel.checkpoint()
+        session = await recorded(supervisor)
         assert not supervisor.crashes()
         assert (await session.press("1", "Ana", "y")).opened
 

@@ -6,6 +6,7 @@ import gc
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import anyio
@@ -567,36 +568,22 @@ async def test_a_cancelled_forget_stands_in_nobodys_way(stores: Stores) -> None:
         assert await elsewhere.games() == ()
 
 
-async def test_what_is_ejected_in_this_moment_can_be_loaded(stores: Stores) -> None:
-    """A load that was sent while its game still ran in the channel isn't told that it is gone."""
+@pytest.mark.parametrize("leave", ["swap", "exit"])
+async def test_what_is_ejected_in_this_moment_can_be_loaded(stores: Stores, leave: str) -> None:
+    """A load that was sent while its game still ran here isn't told that it is gone, or moved."""
     store = FaultyStore(stores())
     async with hosted(store) as supervisor:
         session = supervisor.session("c")
         game_id = (await session.boot("G")).game_id
         store.hold()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(session.swap, "H")
+            tasks.start_soon(session.exit if leave == "exit" else partial(session.swap, "H"))
             await eventually(lambda: supervisor.statistics().unsettled == 1)
             tasks.start_soon(session.load, game_id)
             await eventually(lambda: supervisor.statistics().unsettled == 2)
             store.let_go()
-        assert (await session.state()).game_id == game_id
-
-
-async def test_a_game_that_exits_in_this_moment_can_be_loaded(stores: Stores) -> None:
-    """A load that was sent while its game still ran here isn't told that it changed hands."""
-    store = FaultyStore(stores())
-    async with hosted(store) as supervisor:
-        session = supervisor.session("c")
-        game_id = (await session.boot("G")).game_id
-        store.hold()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(session.exit)
-            await eventually(lambda: supervisor.statistics().unsettled == 1)
-            tasks.start_soon(session.load, game_id)
-            await eventually(lambda: supervisor.statistics().unsettled == 2)
-            store.let_go()
-        assert (await session.state()).active
+        state = await session.state()
+        assert (state.game_id, state.active) == (game_id, True)
         assert supervisor.statistics().restarts == 0
 
 

@@ -284,18 +284,18 @@ class Games:
 
     async def _settle(self, commit: Commit) -> Outcome:
         """Send a commit; again, unchanged, if the answer was lost."""
-        doubtful = False
-        for tries in range(1, _TRIES + 1):
+        doubtful, left = False, _TRIES
+        while True:
             try:
                 return (await self._store.commit([commit]))[0]
             except StoreUnavailableError as error:
                 doubtful = doubtful or error.fate is Fate.IN_DOUBT
-                if tries == _TRIES:
+                left -= 1
+                if not left:
                     # An earlier one may have happened, whatever became of the last.
                     fate = Fate.IN_DOUBT if doubtful else error.fate
                     raise StoreUnavailableError(str(error), fate=fate) from error
             await anyio.sleep(_RETRY_SECONDS)
-        raise AssertionError
 
 
 def _active(game_id: str, channel_id: str) -> GameActiveError:

@@ -93,8 +93,8 @@ def press(changes: Changes, message: Press) -> Pressed:
     if message.turn is not None or message.game_id is not None:
         _require_turn(state, message, turn)
     window = state.window
-    if window is None and len(state.turns) >= rules.closed_turns_max:
-        _require_turns(changes)
+    if window is None:
+        _require_backlog_room(changes)
     seat = state.players.get(user_id)
     if seat is None:
         _require_room(changes)
@@ -156,7 +156,7 @@ def close_window(changes: Changes, message: CloseWindow) -> ClosedTurn | None:
         return _close(changes, state.window, max(now, state.window.opened_at))
     if not message.empty:
         return None
-    _require_turns(changes)
+    _require_backlog_room(changes)
     return _close(changes, OpenWindow(now, now), now)
 
 
@@ -196,7 +196,7 @@ def _require_room(changes: Changes) -> None:
         )
 
 
-def _require_turns(changes: Changes) -> None:
+def _require_backlog_room(changes: Changes) -> None:
     """Refuse if too many turns wait for one more to come."""
     most = changes.rules.closed_turns_max
     if len(changes.state.turns) >= most:

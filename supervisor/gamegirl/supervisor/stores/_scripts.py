@@ -334,11 +334,10 @@ return answers
 # KEYS: the epoch; then each claim's fence.
 # ARGV: process, instance, server, grace, lease; the claimer's clock in milliseconds, which an epoch
 #   is not below: a server that has lost the counter gives none that it had given before; how many
-#   prefetches there are, and for each a field
-#   of a hash, the beginning of a name that ends with the field's value, and how many fields the
-#   hash of that name may have; then for each claim a nonce, the token of an owner who is taken over
-#   from in any case ('': none), the number of its prefetch (0: none), and the hash that this begins
-#   at.
+#   prefetches there are, and for each a field of a hash, the beginning of a name that ends with the
+#   field's value, and how many fields the hash of that name may have; then for each claim a nonce,
+#   the token of an owner who is taken over from in any case ('': none), the number of its prefetch
+#   (0: none), and the hash that this begins at.
 # Answer: for each claim {'C', owner, previous or nil, revision, commit id} and, if it has a
 #   prefetch, the fields of the hash of that name, or nil;
 #   {'O', owner, milliseconds}, {'X'} the fence is none, {'R', revision} is no number,
