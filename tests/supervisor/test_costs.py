@@ -383,13 +383,16 @@ async def test_an_idle_session_has_no_task_and_few_objects() -> None:
         await press_everywhere(supervisor, 1)
         gc.collect()
         tasks, objects = tasks_there_are(), len(gc.get_objects())
+
+        def few() -> bool:
+            gc.collect()
+            return len(gc.get_objects()) - objects <= _OBJECTS_PER_ACTOR * _CALLERS
+
         await boot_everywhere(supervisor, _CALLERS, first=1)
-        gc.collect()
-        grown = len(gc.get_objects()) - objects
+        await eventually(few)  # What was watched is let go of at the next look.
         assert tasks_there_are() == tasks
         await press_everywhere(supervisor, _CALLERS)
         assert tasks_there_are() == tasks
-    assert grown <= _OBJECTS_PER_ACTOR * _CALLERS
 
 
 async def test_a_window_is_one_timer() -> None:

@@ -104,8 +104,6 @@ async def flushing(
     events: list[object] = []
     busy = set(again)
 
-    def nothing(_: object = None) -> None: ...
-
     def settle(cell: Cell, commit: PendingCommit, _: Done) -> None:
         cell.busy().take()
         commit.settled = True
@@ -126,10 +124,9 @@ async def flushing(
         timers=SimpleNamespace(after=after),
         retry_delay=delay,
     )
-    watchdog: Any = SimpleNamespace(prune=nothing)
     courtesy: Any = SimpleNamespace(call=nullcontext)
     clock: Any = SimpleNamespace(monotonic=lambda: 0.0)
-    flusher = Flusher(engine, store, clock, watchdog, courtesy, 1.0)
+    flusher = Flusher(engine, store, clock, courtesy, 1.0)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(flusher.run)
         yield flusher, events

@@ -12,7 +12,9 @@ from tests.supervisor.hosts import hosted
 
 from gamegirl.actors._mailbox import Envelope
 from gamegirl.supervisor import Clock
+from gamegirl.supervisor._cell import Cell, PendingCommit
 from gamegirl.supervisor._watchdog import Watchdog
+from gamegirl.supervisor.stores import ActorKey
 from gamegirl.testing import eventually
 
 pytestmark = pytest.mark.anyio
@@ -60,3 +62,42 @@ async def test_who_waited_for_a_claim_is_let_go_of_when_it_is_answered() -> None
             for channel in range(300):
                 tasks.start_soon(supervisor.session(str(channel)).active)
         assert kept() - before < 100  # Of the last batch.
+
+
+async def test_of_a_cohort_only_what_is_not_settled_is_late_and_only_once() -> None:
+    """Commits of a moment are watched together; each has the whole timeout, and one verdict."""
+    expired: list[object] = []
+
+    def expire(_: object, commit: object) -> bool:
+        expired.append(commit)
+        return False
+
+    engine: Any = SimpleNamespace(settlement=SimpleNamespace(expire=expire))
+    time = 0.0
+    watchdog = Watchdog(engine, Clock(lambda: time, lambda: time), 0.4)
+    cells = [Cell(ActorKey("kind", name), cast(Any, None)) for name in "abc"]
+
+    def decided(cell: Cell) -> PendingCommit:
+        commit = PendingCommit(cohort=watchdog.enter(cell))
+        cell.busy().put(commit)
+        return commit
+
+    def passed(until: float) -> bool:
+        nonlocal time
+        time = min(time + 0.002, until)  # About as fast as the loop's own.
+        return time == until
+
+    async with anyio.create_task_group() as tasks:
+        settled, late = decided(cells[0]), decided(cells[1])
+        tasks.start_soon(watchdog.run)
+        settled.over()
+        cells[0].busy().take()
+        await eventually(lambda: passed(0.2))
+        later = decided(cells[2])
+        await eventually(lambda: passed(0.39))
+        assert not expired
+        await eventually(lambda: passed(0.55) and bool(expired))
+        assert expired == [late]
+        await eventually(lambda: passed(0.7) and len(expired) > 1)
+        assert expired == [late, later]
+        tasks.cancel_scope.cancel()

@@ -62,6 +62,22 @@ def joined(held: Sequence[T], more: Sequence[T]) -> Sequence[T]:
     return Joined((*held, *more))
 
 
+class Cohort:
+    """Commits that were decided at about the same time, and are due together.
+
+    Attributes:
+        left: So many of them are not settled.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = 0
+
+
+_UNWATCHED = Cohort()
+
+
 class PendingCommit(msgspec.Struct, eq=False, gc=False):
     """Changes of one actor that are not settled, with all that waits for them.
 
@@ -76,7 +92,7 @@ class PendingCommit(msgspec.Struct, eq=False, gc=False):
             is committed.
         others: The other ones.
         due: The actor's entry of the due index.
-        deadline: For whoever watches that it is settled in time.
+        cohort: In which it is watched whether it is settled in time.
         flying: It is at the store right now.
         sealed: Takes no more writes.
         urgent: Somebody waits for it, so it doesn't wait for company.
@@ -94,7 +110,7 @@ class PendingCommit(msgspec.Struct, eq=False, gc=False):
     envelope: Envelope | None = None
     others: Sequence[Envelope] = ()
     due: float | None = KEEP_DUE
-    deadline: float = 0.0
+    cohort: Cohort = _UNWATCHED
     flying: bool = False
     sealed: bool = False
     urgent: bool = False
@@ -104,6 +120,11 @@ class PendingCommit(msgspec.Struct, eq=False, gc=False):
     failures: int = 0
     trouble: str = ""
     settled: bool = False
+
+    def over(self) -> None:
+        """It is settled, one way or the other."""
+        self.settled = True
+        self.cohort.left -= 1
 
     def hold(self, envelope: Envelope) -> None:
         """Have a message wait until it is committed."""

@@ -230,9 +230,15 @@ class Engine:
         # As nearly all that write: what `apply` puts together bit by bit, for whatever may be
         # there, is made in one go. The message is of no use any more.
         envelope = Envelope(None, now, sender, False, True, True, False, False, decision.reply)
-        commit = PendingCommit(decision.writes, (), decision.effects, envelope, urgent=True)
+        commit = PendingCommit(
+            decision.writes,
+            (),
+            decision.effects,
+            envelope,
+            cohort=self.watch.enter(cell),
+            urgent=True,
+        )
         backlog = cell.backlog = Backlog(unsettled=1, commit=commit)
-        self.watch.add(cell, commit)
         self.commits.open(cell, backlog)
         if times is not None:
             self._rearm(cell, *times)
@@ -385,12 +391,11 @@ class Engine:
         return commit
 
     def new_commit(self, cell: Cell) -> PendingCommit:
-        commit = PendingCommit()
+        commit = PendingCommit(cohort=self.watch.enter(cell))
         backlog = cell.backlog
         if backlog is None:
             backlog = cell.backlog = Backlog()
         backlog.put(commit)
-        self.watch.add(cell, commit)
         return commit
 
     def _rearm(self, cell: Cell, wake: float | None, due: float | None) -> None:

@@ -21,7 +21,6 @@ from gamegirl.supervisor._clock import Clock
 from gamegirl.supervisor._courtesy import Courtesy
 from gamegirl.supervisor._engine import Engine
 from gamegirl.supervisor._events import StoreBack, StoreLost
-from gamegirl.supervisor._watchdog import Watchdog
 from gamegirl.supervisor.stores import Commit, Store
 
 _REWRITING = Status.REWRITING  # Of an enum's class it takes 40 ns to get one.
@@ -53,14 +52,12 @@ class Flusher:
         engine: Engine,
         store: Store,
         clock: Clock,
-        watchdog: Watchdog,
         courtesy: Courtesy,
         flush_seconds: float,
     ) -> None:
         self._engine = engine
         self._store = store
         self._clock = clock
-        self._watchdog = watchdog
         self._courtesy = courtesy
         self._flush_seconds = flush_seconds
         self._portion = store.portion
@@ -165,7 +162,6 @@ class Flusher:
                 if alone:
                     self._trying = True
                 await self._send(batch)
-                self._watchdog.prune()
                 if alone:
                     self._trying = False
                 if self._failures and not self._trying:
@@ -182,7 +178,6 @@ class Flusher:
                 if not batch:
                     break
                 await self._send(batch)
-                self._watchdog.prune()
         finally:
             self._trying = False
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from gamegirl.actors import Behaviour, InvalidInputError, Prefetch
 from gamegirl.actors._mailbox import Envelope
-from gamegirl.supervisor._cell import Backlog, Cell, PendingCommit
+from gamegirl.supervisor._cell import Backlog, Cell, Cohort
 
 _ALARMS = frozenset(("wake_at", "due_at", "alarms"))
 
@@ -71,16 +71,16 @@ class Commits(Protocol):
 class Watch(Protocol):
     """Whoever notices that something takes too long."""
 
-    def add(self, cell: Cell, item: PendingCommit | Envelope) -> None:
-        """Call `Settlement.expire` unless the item, which is new, is settled in time."""
+    def add(self, cell: Cell, message: Envelope) -> None:
+        """Call `Settlement.expire` unless the message, which is new, is answered in time."""
         ...
 
-    def renew(self, cell: Cell, item: PendingCommit | Envelope) -> None:
+    def renew(self, cell: Cell, message: Envelope) -> None:
         """The same, with the time beginning anew, for one that may be watched already."""
         ...
 
-    def remove(self, commit: PendingCommit) -> None:
-        """The commit is settled."""
+    def enter(self, cell: Cell) -> Cohort:
+        """Call `Settlement.expire` unless the actor's new commit, of this cohort, is settled."""
         ...
 
     def prune(self) -> None:

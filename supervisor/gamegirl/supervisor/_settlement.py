@@ -103,8 +103,7 @@ class Settlement:
         # Out of the backlog also if that is dropped: the frame of a refused caller may hold it, and
         # so the callers whose commit this is, and the collector sees none of that.
         backlog.take()
-        commit.settled = True
-        engine.watch.remove(commit)
+        commit.over()
         cell.revision = sent.revision
         if (
             not (backlog.commit or backlog.queue or backlog.waiting or commit.release)
@@ -177,15 +176,11 @@ class Settlement:
         else:
             self._contradicted(cell, outcome.revision, outcome.owner, outcome.since)
 
-    def _over(self, commit: PendingCommit) -> None:
-        commit.settled = True
-        self._engine.watch.remove(commit)
-
     def _unmet(self, cell: Cell, commit: PendingCommit, error: GameGirlError) -> None:
         """A condition doesn't hold: what was run on top of it (only a release) starts over."""
         backlog = cell.busy()
         backlog.take()
-        self._over(commit)
+        commit.over()
         for envelope in commit.envelopes():
             envelope.answer(error=error)
             backlog.settle(envelope)
@@ -213,7 +208,7 @@ class Settlement:
         backlog = cell.busy()
         while (commit := backlog.commit) is not None:
             backlog.take()
-            self._over(commit)
+            commit.over()
             in_doubt = commit.doubtful or commit.flying
             fate = Fate.IN_DOUBT if in_doubt else Fate.NOT_EXECUTED
             for envelope in commit.envelopes():
@@ -294,7 +289,7 @@ class Settlement:
         conditional = any(old.requires for old in pending)
         for old in pending:
             # They may have changed more than the actor's own keys; its full form comes after.
-            self._over(old)
+            old.over()
             commit.writes = joined(commit.writes, old.writes)
             for require in old.requires:
                 commit.requires = (*commit.requires, _UnlessLost.of(require, old))

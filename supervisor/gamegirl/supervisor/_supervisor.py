@@ -159,9 +159,7 @@ class Supervisor:
         patience = settings.flush_seconds if settings.durability is Durability.TURN else 0.0
         self._watchdog = Watchdog(engine, clock, settings.commit_timeout_seconds + patience)
         self._courtesy = Courtesy(self._store)
-        self._flusher = Flusher(
-            engine, self._store, clock, self._watchdog, self._courtesy, settings.flush_seconds
-        )
+        self._flusher = Flusher(engine, self._store, clock, self._courtesy, settings.flush_seconds)
         self._activator = Activator(engine, self._store, clock, self._timers, self._courtesy)
         self._keeper = Keeper(settings, engine, self._store, clock, self._timers, self._flusher)
         engine.claims, engine.commits, engine.watch = self._activator, self._flusher, self._watchdog

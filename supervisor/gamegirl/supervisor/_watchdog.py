@@ -2,106 +2,161 @@
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import takewhile
+from math import inf
 
 import anyio
 
 from gamegirl.actors._mailbox import Envelope
-from gamegirl.supervisor._cell import Cell, PendingCommit
+from gamegirl.supervisor._cell import Cell, Cohort
 from gamegirl.supervisor._clock import Clock
 from gamegirl.supervisor._engine import Engine
 
-_LOOKS = 4
-"""While something is watched the time is looked at so often within the commit timeout."""
+_LOOKS = 40
+_LOOK_SECONDS = 0.05
+"""While something is watched it is looked at so often within the commit timeout, or more often.
+
+A commit gets the timeout, and at most the time between two looks in addition.
+"""
+
+_STILL = 4
+"""Who doesn't look for more than twice this part of the timeout has stood still."""
 
 
 class Watchdog:
-    """One queue of deadlines for all that must be settled in time; no timer a caller.
+    """Deadlines for all that must be settled in time, without a timer for each.
 
-    All deadlines are the same time away, so the queue is in order by itself. Time in which this
-    process stood still (stopped, suspended, a blocked loop) doesn't count: the store may have
-    answered long ago, and who was taken over meanwhile is to be told that.
+    All deadlines are the same time away, so what was watched first is due first. Messages wait in
+    one queue, and are taken out when they are over. Commits, of which there are many more, are
+    watched by cohorts: as long as all of a cohort are settled in time nobody looks at any of them.
+
+    Time in which this process stood still (stopped, suspended, a blocked loop) doesn't count: the
+    store may have answered long ago, and who was taken over meanwhile is to be told that.
     """
 
     def __init__(self, engine: Engine, clock: Clock, timeout_seconds: float) -> None:
         self._engine = engine
         self._clock = clock
         self._timeout_seconds = timeout_seconds
-        self._look_seconds = timeout_seconds / _LOOKS
+        self._look_seconds = min(timeout_seconds / _LOOKS, _LOOK_SECONDS)
+        self._still_seconds = timeout_seconds / _STILL
         self._looked = 0.0
         self._stood_still = 0.0
         self._late = 0.0  # If it isn't looked before that, this process has stood still.
         self._patience = timeout_seconds  # A deadline is so far away as the clock has it.
-        self._items: dict[PendingCommit | Envelope, Cell] = {}
-        self._messages = 0  # So many of these are messages.
+        self._messages: dict[Envelope, Cell] = {}
+        self._cohort = Cohort()  # Which takes whatever is decided now.
+        self._cells: list[Cell] = []  # Whose commits are in it.
+        self._cohorts: deque[tuple[float, Cohort, list[Cell]]] = deque()  # With their deadlines.
         self._filled = anyio.Event()
 
-    def add(self, cell: Cell, item: PendingCommit | Envelope) -> None:
-        """Tell the engine if the item, which is new, isn't settled in time."""
-        now, items = self._clock.read(), self._items
-        if not items:
-            self._looked, self._late = now, now + 2 * self._look_seconds
-            self._filled.set()
+    def add(self, cell: Cell, message: Envelope) -> None:
+        """Tell the engine if the message, which is new, isn't answered in time."""
+        now = self._clock.read()
+        if not self._filled.is_set():
+            self._wake(now)
         elif now > self._late:
             self._look(now)
-        item.deadline = now + self._patience
-        if item.__class__ is Envelope and item not in items:
-            self._messages += 1
-        items[item] = cell
+        message.deadline = now + self._patience
+        self._messages[message] = cell
 
-    def renew(self, cell: Cell, item: PendingCommit | Envelope) -> None:
+    def renew(self, cell: Cell, message: Envelope) -> None:
         """The same, with the time beginning anew, for one that may be watched already."""
-        known = item in self._items
-        self.add(cell, item)
-        if known:
-            self._items[item] = self._items.pop(item)  # To the end, where the latest are.
+        self._messages.pop(message, None)  # It goes to the end, where the latest are.
+        self.add(cell, message)
 
-    def remove(self, commit: PendingCommit) -> None:
-        """It is settled."""
-        self._items.pop(commit, None)
+    def enter(self, cell: Cell) -> Cohort:
+        """Tell the engine if a commit of the actor's, which is new, isn't settled in time.
+
+        Returns:
+            Whose `left` is counted down when the commit is settled.
+        """
+        cells, cohort = self._cells, self._cohort
+        if not (cells or self._filled.is_set()):
+            self._wake(self._clock.read())
+        cells.append(cell)
+        cohort.left += 1
+        return cohort
 
     def prune(self) -> None:
-        """Let go of messages that are over, as far as nothing is older that isn't."""
-        if self._messages:  # The beginning of the dict, where all those were, takes long to pass.
-            self._prune()
+        """Let go of what is over, as far as nothing is older that isn't."""
+        if self._messages:
+            self._prune_messages()
+        if self._cells:
+            self._close_cohort()
+        cohorts = self._cohorts
+        while cohorts and not cohorts[0][1].left:
+            cohorts.popleft()
 
-    def _prune(self) -> None:
+    def _prune_messages(self) -> None:
         # In one pass: what was taken from the beginning of a dict is passed each time it is begun.
-        for item in list(takewhile(_is_over, self._items)):
-            self._take(item)
+        for message in list(takewhile(_is_over, self._messages)):
+            del self._messages[message]
+
+    def _close_cohort(self) -> None:
+        """What is decided from now on is due later."""
+        now, cells = self._clock.read(), self._cells
+        if now > self._late:
+            self._look(now)
+        self._cohorts.append((now + self._patience, self._cohort, cells))
+        self._cohort, self._cells = Cohort(), []
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        items = self._items
         while True:
-            self._prune()
-            if not items:
+            self.prune()
+            if not self._messages and not self._cohorts:
                 self._filled = anyio.Event()
                 await self._filled.wait()
                 continue
-            item, cell = next(iter(items.items()))
             self._look(self._clock.read())
-            wait = item.deadline - (self._looked - self._stood_still)
-            if wait > 0:
-                await anyio.sleep(min(wait, self._look_seconds))
-                continue
-            self._take(item)
-            if self._engine.settlement.expire(cell, item):
-                self.add(cell, item)
+            awake = self._looked - self._stood_still
+            self._expire(awake)
+            wait = self._next() - awake
+            await anyio.sleep(min(wait, self._look_seconds))
 
-    def _take(self, item: PendingCommit | Envelope) -> None:
-        del self._items[item]
-        if isinstance(item, Envelope):
-            self._messages -= 1
+    def _next(self) -> float:
+        """When the next of all is due."""
+        message = next(iter(self._messages), None)
+        return min(
+            inf if message is None else message.deadline,
+            self._cohorts[0][0] if self._cohorts else inf,
+        )
+
+    def _expire(self, now: float) -> None:
+        """Tell the engine of all that is due.
+
+        Args:
+            now: The time without that in which this process stood still.
+        """
+        cohorts, messages, settlement = self._cohorts, self._messages, self._engine.settlement
+        while cohorts and cohorts[0][0] <= now:
+            _, cohort, cells = cohorts.popleft()
+            for cell in dict.fromkeys(cells) if cohort.left else ():
+                for commit in () if cell.backlog is None else cell.backlog.commits():
+                    if commit.cohort is cohort:
+                        settlement.expire(cell, commit)
+        while messages:
+            message, cell = next(iter(messages.items()))
+            if message.deadline > now:
+                break
+            del messages[message]
+            if settlement.expire(cell, message):
+                self.add(cell, message)
+
+    def _wake(self, now: float) -> None:
+        self._looked, self._late = now, now + 2 * self._still_seconds
+        self._filled.set()
 
     def _look(self, now: float) -> None:
         """Note how long this process has been awake, while there was something to watch."""
-        beyond = now - self._looked - self._look_seconds
-        if beyond > self._look_seconds:
+        beyond = now - self._looked - self._still_seconds
+        if beyond > self._still_seconds:
             self._stood_still += beyond
             self._patience = self._timeout_seconds - self._stood_still
-        self._looked, self._late = now, now + 2 * self._look_seconds
+        self._looked, self._late = now, now + 2 * self._still_seconds
 
 
-def _is_over(item: PendingCommit | Envelope) -> bool:
-    return item.settled if isinstance(item, PendingCommit) else item.done
+def _is_over(message: Envelope) -> bool:
+    return message.done

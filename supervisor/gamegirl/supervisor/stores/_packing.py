@@ -11,7 +11,7 @@ import hiredis
 _PACK: Callable[[tuple[Any, ...]], bytes] = cast(Any, hiredis).pack_command
 """What redis-py calls too, after it has looked at each argument, which here are texts and bytes."""
 
-SLICE = 128
+SLICE = 64
 """So many arguments are joined at a time: thousands take more memory than caches hold."""
 
 _LENGTHS = tuple(b"\r\n$%d\r\n" % length for length in range(2048))
