@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import random
 import signal
 import socket
@@ -21,6 +20,8 @@ from gamegirl.codec import GameGirlError
 from gamegirl.supervisor import Durability, Settings, Store, Supervisor, open_store
 
 STARTED, ENDED = "started", "ended"
+
+_BEAT_SECONDS = 0.02
 
 
 @attrs.frozen(kw_only=True)
@@ -69,10 +70,35 @@ def work(connection: socket.socket, plan: WorkerPlan) -> int:
     return anyio.run(_Worker(connection, plan).run, backend=plan.backend)
 
 
+class _Pulse:
+    """How long the loop has stood still at a stretch."""
+
+    def __init__(self) -> None:
+        self._beat = time.monotonic()
+        self._longest = 0.0
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await anyio.sleep(_BEAT_SECONDS)
+            self._look()
+
+    def taken(self) -> float:
+        """The longest time since this was asked before, in seconds."""
+        self._look()
+        longest, self._longest = self._longest, 0.0
+        return longest
+
+    def _look(self) -> None:
+        beat, self._beat = self._beat, time.monotonic()
+        self._longest = max(self._longest, self._beat - beat)
+
+
 class _Worker:
     def __init__(self, connection: socket.socket, plan: WorkerPlan) -> None:
         self._connection = connection
         self._plan = plan
+        self._pulse = _Pulse()
 
     async def run(self) -> int:
         self._wire = Wire(self._connection)
@@ -93,6 +119,7 @@ class _Worker:
                 randomness=random.Random(plan.seed),
             )
             tasks.start_soon(self._wire.write)
+            tasks.start_soon(self._pulse.run)
             try:
                 await self._supervisor.start()
                 tasks.start_soon(self._tell)
@@ -157,13 +184,10 @@ class _Worker:
     ) -> Any:
         if op == "stop":
             return self._stop.set()
+        if op == "stood_still":
+            return self._pulse.taken()
         if ":" in op:
             return await named(op)(self._supervisor, *arguments, **options)
         target: Any = self._supervisor.session(channel) if channel else self._supervisor
         result = getattr(target, op)(*arguments, **options)
         return await result if hasattr(result, "__await__") else result
-
-
-async def process_id(_: Supervisor) -> int:
-    """A job that says nothing but that the loop turns."""
-    return os.getpid()

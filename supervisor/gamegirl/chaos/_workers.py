@@ -172,6 +172,11 @@ class Worker:
         """SIGTERM: it drains."""
         self._signal(signal.SIGTERM)
 
+    async def stood_still(self) -> float:
+        """For how long at a stretch its loop did, in seconds, since this was asked before."""
+        seconds: float = await self.call("stood_still")
+        return seconds
+
     def pause(self) -> None:
         """SIGSTOP."""
         self.paused = True
