@@ -1,9 +1,10 @@
 """Sends commits: all channels that changed, together.
 
 While one batch is in flight the next one gathers (group commit); nobody waits for a timer. As soon
-as a whole portion of the store's has gathered it goes as well, up to a bound, so that the store
-works while the answers of the portion before are given. A channel has at most one unsettled commit
-at the store, which is sent again, unchanged, until it is settled.
+as half a portion of the store's has gathered it goes behind the first, and whole ones behind
+others, up to a bound, so that the store works while the answers of the portion before are given. A
+channel has at most one unsettled commit at the store, which is sent again, unchanged, until it is
+settled.
 """
 
 from __future__ import annotations
@@ -133,7 +134,16 @@ class Flusher:
     def _count(self, *, busy: int = 0, coming: int = 0) -> None:
         self._busy += busy
         self._coming += coming
-        self._enough = self._portion * (self._coming + 1) if self._busy else 1
+        self._enough = self._portion * self._coming + self._least(self._busy)
+
+    def _least(self, others: int) -> int:
+        """So much must have gathered to go while so many others have a batch under way."""
+        if not others:
+            return 1
+        # Half a portion behind the first keeps the store busy while that one's answers are given.
+        # Who is served in threads makes its commits one after the other: company is worth more.
+        early = others == 1 and not self._store.threaded
+        return (self._portion + 1) // 2 if early else self._portion
 
     async def run(self) -> None:
         """Commit until cancelled."""
@@ -150,8 +160,7 @@ class Flusher:
             if len(self._urgent) < self._portion:
                 await checkpoint()  # Whoever is about to run may still join the batch.
             self._count(coming=-1)
-            # With another portion under way less than a whole one waits for company.
-            while self._busy == 1 or len(self._urgent) >= self._portion:
+            while len(self._urgent) >= self._least(self._busy - 1):
                 if self._failures and self._trying:
                     break
                 batch = self._take()
