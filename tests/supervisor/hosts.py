@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -72,3 +73,17 @@ async def hosted(
         on_turn=on_turn,
     ) as supervisor:
         yield supervisor
+        check_cohorts(supervisor)
+
+
+def check_cohorts(supervisor: Any) -> None:
+    """Whatever has happened, what isn't settled is counted by those that watch it, and no more."""
+    watchdog = supervisor._watchdog
+    unsettled = Counter(
+        id(commit.cohort)
+        for cell in supervisor._engine.cells()
+        if cell.backlog is not None
+        for commit in cell.backlog.commits()
+    )
+    cohorts = [cohort for _, cohort, _ in watchdog._cohorts] + [watchdog._cohort]
+    assert [one.left for one in cohorts] == [unsettled[id(one)] for one in cohorts]

@@ -13,7 +13,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from gamegirl.actors import Fate, PutText, StoreUnavailableError
-from gamegirl.supervisor._cell import Cell, PendingCommit, Status
+from gamegirl.supervisor._cell import Cell, Cohort, PendingCommit, Status
 from gamegirl.supervisor._events import StoreBack, StoreLost
 from gamegirl.supervisor._flusher import Flusher
 from gamegirl.supervisor.stores import ActorKey, Commit, Done
@@ -74,7 +74,7 @@ def cell_of(actor_id: str) -> Cell:
 
 def change(cell: Cell) -> None:
     """Give an actor something to commit."""
-    cell.busy().put(PendingCommit((PutText("k", "v"),), urgent=True))
+    cell.busy().put(PendingCommit(Cohort(), (PutText("k", "v"),), urgent=True))
 
 
 def commit_soon(flusher: Flusher, cell: Cell) -> None:
@@ -225,18 +225,18 @@ async def test_an_outage_that_pauses_for_one_commit_is_told_of() -> None:
 
 
 class Slow:
-    """A store with portions of two, whose calls wait until they are let go.
+    """A store with small portions, whose calls wait until they are let go.
 
     Attributes:
+        portion: So many commits it takes at a time.
         down: It fails instead.
         calls: How many commits each call that waits has.
         most: So many calls have waited side by side at most.
         go: Lets all go.
     """
 
-    portion = 2
-
-    def __init__(self, *, threaded: bool = False) -> None:
+    def __init__(self, *, portion: int = 2, threaded: bool = False) -> None:
+        self.portion = portion
         self.threaded = threaded
         self.down = False
         self.calls: list[int] = []
@@ -259,15 +259,27 @@ async def test_each_portion_goes_when_it_has_gathered_however_many_are_under_way
 
     Of that, half a portion goes if it would keep the store busy behind the only other one.
     """
-    store = Slow()
+    store = Slow(portion=4)
     async with flushing(store) as (flusher, _):
-        for number in range(9):
+        for number in range(14):
             commit_soon(flusher, cell_of(f"{number}"))
             await anyio.wait_all_tasks_blocked()
         # The first found none under way, the second one.
-        assert store.calls == [1, 1, 2, 2, 2]
+        assert store.calls == [1, 2, 4, 4]
         store.go.set()
-        await eventually(lambda: flusher.sent == 9)
+        await eventually(lambda: flusher.sent == 14)
+
+
+async def test_half_a_portion_waits_for_company_if_the_store_has_a_thread_for_it() -> None:
+    """Such a store makes its commits one after the other: fewer calls are worth more to it."""
+    store = Slow(portion=4, threaded=True)
+    async with flushing(store) as (flusher, _):
+        for number in range(8):
+            commit_soon(flusher, cell_of(f"{number}"))
+            await anyio.wait_all_tasks_blocked()
+        assert store.calls == [1, 4]
+        store.go.set()
+        await eventually(lambda: flusher.sent == 8)
 
 
 async def test_one_portion_at_a_time_tries_whether_the_store_is_back_and_then_all_go() -> None:

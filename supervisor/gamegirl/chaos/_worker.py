@@ -22,6 +22,8 @@ from gamegirl.supervisor import Durability, Settings, Store, Supervisor, open_st
 STARTED, ENDED = "started", "ended"
 
 _BEAT_SECONDS = 0.02
+_STILL_SECONDS = 0.1
+"""A loop that doesn't turn for so long stands still."""
 
 
 @attrs.frozen(kw_only=True)
@@ -71,11 +73,11 @@ def work(connection: socket.socket, plan: WorkerPlan) -> int:
 
 
 class _Pulse:
-    """How long the loop has stood still at a stretch."""
+    """When the loop has stood still, and for how long."""
 
     def __init__(self) -> None:
         self._beat = time.monotonic()
-        self._longest = 0.0
+        self._stood: list[tuple[float, float]] = []  # Until when, and for how long.
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -83,15 +85,15 @@ class _Pulse:
             await anyio.sleep(_BEAT_SECONDS)
             self._look()
 
-    def taken(self) -> float:
-        """The longest time since this was asked before, in seconds."""
+    def longest(self, since: float) -> float:
+        """The longest time at a stretch that ended since then (monotonic seconds), in seconds."""
         self._look()
-        longest, self._longest = self._longest, 0.0
-        return longest
+        return max((seconds for until, seconds in self._stood if until >= since), default=0.0)
 
     def _look(self) -> None:
-        beat, self._beat = self._beat, time.monotonic()
-        self._longest = max(self._longest, self._beat - beat)
+        before, self._beat = self._beat, time.monotonic()
+        if self._beat - before > _STILL_SECONDS:
+            self._stood.append((self._beat, self._beat - before))
 
 
 class _Worker:
@@ -185,7 +187,7 @@ class _Worker:
         if op == "stop":
             return self._stop.set()
         if op == "stood_still":
-            return self._pulse.taken()
+            return self._pulse.longest(*arguments)
         if ":" in op:
             return await named(op)(self._supervisor, *arguments, **options)
         target: Any = self._supervisor.session(channel) if channel else self._supervisor

@@ -172,9 +172,9 @@ class Worker:
         """SIGTERM: it drains."""
         self._signal(signal.SIGTERM)
 
-    async def stood_still(self) -> float:
-        """For how long at a stretch its loop did, in seconds, since this was asked before."""
-        seconds: float = await self.call("stood_still")
+    async def stood_still(self, since: float) -> float:
+        """For how long at a stretch its loop did, in seconds, since then on the monotonic clock."""
+        seconds: float = await self.call("stood_still", since)
         return seconds
 
     def pause(self) -> None:

@@ -75,9 +75,6 @@ class Cohort:
         self.left = 0
 
 
-_UNWATCHED = Cohort()
-
-
 class PendingCommit(msgspec.Struct, eq=False, gc=False):
     """Changes of one actor that are not settled, with all that waits for them.
 
@@ -85,6 +82,7 @@ class PendingCommit(msgspec.Struct, eq=False, gc=False):
     through a thousand of them again and again, need not know of it; the same holds for mailboxes.
 
     Attributes:
+        cohort: In which it is watched whether it is settled in time.
         writes: Frozen writes, in the order of the messages that made them.
         requires: Conditions; a commit that has any holds the writes of one message only.
         effects: Happen once it is committed.
@@ -92,7 +90,6 @@ class PendingCommit(msgspec.Struct, eq=False, gc=False):
             is committed.
         others: The other ones.
         due: The actor's entry of the due index.
-        cohort: In which it is watched whether it is settled in time.
         flying: It is at the store right now.
         sealed: Takes no more writes.
         urgent: Somebody waits for it, so it doesn't wait for company.
@@ -104,13 +101,13 @@ class PendingCommit(msgspec.Struct, eq=False, gc=False):
         settled: Over, one way or the other.
     """
 
+    cohort: Cohort
     writes: Sequence[Write] = ()
     requires: Sequence[Require] = ()
     effects: Sequence[Effect] = ()
     envelope: Envelope | None = None
     others: Sequence[Envelope] = ()
     due: float | None = KEEP_DUE
-    cohort: Cohort = _UNWATCHED
     flying: bool = False
     sealed: bool = False
     urgent: bool = False

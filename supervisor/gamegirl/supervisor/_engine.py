@@ -230,14 +230,8 @@ class Engine:
         # As nearly all that write: what `apply` puts together bit by bit, for whatever may be
         # there, is made in one go. The message is of no use any more.
         envelope = Envelope(None, now, sender, False, True, True, False, False, decision.reply)
-        commit = PendingCommit(
-            decision.writes,
-            (),
-            decision.effects,
-            envelope,
-            cohort=self.watch.enter(cell),
-            urgent=True,
-        )
+        cohort = self.watch.enter(cell)
+        commit = PendingCommit(cohort, decision.writes, (), decision.effects, envelope, urgent=True)
         backlog = cell.backlog = Backlog(unsettled=1, commit=commit)
         self.commits.open(cell, backlog)
         if times is not None:
@@ -391,7 +385,7 @@ class Engine:
         return commit
 
     def new_commit(self, cell: Cell) -> PendingCommit:
-        commit = PendingCommit(cohort=self.watch.enter(cell))
+        commit = PendingCommit(self.watch.enter(cell))
         backlog = cell.backlog
         if backlog is None:
             backlog = cell.backlog = Backlog()

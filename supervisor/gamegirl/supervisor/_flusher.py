@@ -123,7 +123,7 @@ class Flusher:
             self.add(cell, urgent=True)
 
     def _wake(self) -> None:
-        """Have sent what has gathered: whole portions, and less than one if none is under way."""
+        """Have sent what has gathered, as far as it is enough to go beside what is under way."""
         most = _IN_FLIGHT_THREADED if self._store.threaded else _IN_FLIGHT
         while self._idle and len(self._urgent) >= self._enough and self._busy < most:
             if self._failures and (self._trying or self._coming):

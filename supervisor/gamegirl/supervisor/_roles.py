@@ -80,7 +80,11 @@ class Watch(Protocol):
         ...
 
     def enter(self, cell: Cell) -> Cohort:
-        """Call `Settlement.expire` unless the actor's new commit, of this cohort, is settled."""
+        """Call `Settlement.expire` unless a new commit is settled in time.
+
+        Returns:
+            What the commit counts in. It is looked for in the actor's backlog.
+        """
         ...
 
     def prune(self) -> None:

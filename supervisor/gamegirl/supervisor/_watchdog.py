@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from itertools import takewhile
 from math import inf
 
@@ -20,8 +19,8 @@ _LOOK_SECONDS = 0.05
 A commit gets the timeout, and at most the time between two looks in addition.
 """
 
-_STILL = 4
-"""Who doesn't look for more than twice this part of the timeout has stood still."""
+_STILL = 2
+"""Who doesn't look for this part of the timeout has stood still."""
 
 
 class Watchdog:
@@ -48,7 +47,7 @@ class Watchdog:
         self._messages: dict[Envelope, Cell] = {}
         self._cohort = Cohort()  # Which takes whatever is decided now.
         self._cells: list[Cell] = []  # Whose commits are in it.
-        self._cohorts: deque[tuple[float, Cohort, list[Cell]]] = deque()  # With their deadlines.
+        self._cohorts: list[tuple[float, Cohort, list[Cell]]] = []  # With their deadlines.
         self._filled = anyio.Event()
 
     def add(self, cell: Cell, message: Envelope) -> None:
@@ -80,14 +79,12 @@ class Watchdog:
         return cohort
 
     def prune(self) -> None:
-        """Let go of what is over, as far as nothing is older that isn't."""
+        """Let go of what is over, of messages as far as none is older that isn't."""
         if self._messages:
             self._prune_messages()
         if self._cells:
             self._close_cohort()
-        cohorts = self._cohorts
-        while cohorts and not cohorts[0][1].left:
-            cohorts.popleft()
+        self._cohorts = [one for one in self._cohorts if one[1].left]
 
     def _prune_messages(self) -> None:
         # In one pass: what was taken from the beginning of a dict is passed each time it is begun.
@@ -96,10 +93,10 @@ class Watchdog:
 
     def _close_cohort(self) -> None:
         """What is decided from now on is due later."""
-        now, cells = self._clock.read(), self._cells
+        now = self._clock.read()
         if now > self._late:
             self._look(now)
-        self._cohorts.append((now + self._patience, self._cohort, cells))
+        self._cohorts.append((now + self._patience, self._cohort, self._cells))
         self._cohort, self._cells = Cohort(), []
 
     async def run(self) -> None:
@@ -130,13 +127,14 @@ class Watchdog:
         Args:
             now: The time without that in which this process stood still.
         """
-        cohorts, messages, settlement = self._cohorts, self._messages, self._engine.settlement
-        while cohorts and cohorts[0][0] <= now:
-            _, cohort, cells = cohorts.popleft()
-            for cell in dict.fromkeys(cells) if cohort.left else ():
+        messages, settlement = self._messages, self._engine.settlement
+        while self._cohorts and self._cohorts[0][0] <= now:
+            _, cohort, cells = self._cohorts.pop(0)
+            for cell in dict.fromkeys(cells):
                 for commit in () if cell.backlog is None else cell.backlog.commits():
                     if commit.cohort is cohort:
                         settlement.expire(cell, commit)
+        # One behind a commit may be due just before that; it is renewed, and answered with it.
         while messages:
             message, cell = next(iter(messages.items()))
             if message.deadline > now:
@@ -146,16 +144,15 @@ class Watchdog:
                 self.add(cell, message)
 
     def _wake(self, now: float) -> None:
-        self._looked, self._late = now, now + 2 * self._still_seconds
+        self._looked, self._late = now, now + self._still_seconds
         self._filled.set()
 
     def _look(self, now: float) -> None:
         """Note how long this process has been awake, while there was something to watch."""
-        beyond = now - self._looked - self._still_seconds
-        if beyond > self._still_seconds:
-            self._stood_still += beyond
+        if now > self._late:
+            self._stood_still += now - self._looked - self._look_seconds
             self._patience = self._timeout_seconds - self._stood_still
-        self._looked, self._late = now, now + 2 * self._still_seconds
+        self._looked, self._late = now, now + self._still_seconds
 
 
 def _is_over(message: Envelope) -> bool:

@@ -71,7 +71,7 @@ class _SplitBrain:
     async def run(self, rounds: int) -> None:
         """Stop half of the workers at a time, each with a channel of its own."""
         bench = self._bench
-        workers = self._workers = await bench.staff(2 * min(_STOPPED, rounds), self._plan)
+        workers = await bench.staff(2 * min(_STOPPED, rounds), self._plan)
         for first in range(0, rounds, _STOPPED):
             bench.random.shuffle(workers)
             numbers = range(first, min(first + _STOPPED, rounds))
@@ -79,11 +79,12 @@ class _SplitBrain:
             async with anyio.create_task_group() as booting:
                 for channel, stale in stopped.items():
                     booting.start_soon(self._boot, channel, stale)
-            # Nobody who is stopped, in whatever round, is an heir: it would lose the channel again.
-            heirs = [worker for worker in workers if worker not in stopped.values()]
+            # Nobody is an heir who is still to be stopped: it would lose the channel again.
+            self._heirs = [worker for worker in workers if worker not in stopped.values()]
+            self._steady = [*self._heirs]
             async with anyio.create_task_group() as side_by_side:
                 for channel, stale in stopped.items():
-                    side_by_side.start_soon(self._round, channel, stale, heirs)
+                    side_by_side.start_soon(self._round, channel, stale)
         await bench.settle(bench.crowd(), list(bench.ledger.books), seconds=_SETTLED_SECONDS)
         await bench.judge()
 
@@ -96,19 +97,25 @@ class _SplitBrain:
         await worker.call("boot", "Split brain", channel=channel, game_id=game_id)
         bench.ledger.open(channel, game_id)
 
-    async def _round(self, channel: str, stale: Worker, heirs: list[Worker]) -> None:
+    async def _round(self, channel: str, stale: Worker) -> None:
         bench = self._bench
         calls: list[_Call] = []
         try:
             async with anyio.create_task_group() as callers:
-                await self._split(callers, calls, channel, stale, heirs)
+                await self._split(callers, calls, channel, stale)
                 callers.cancel_scope.cancel()
         except* (CallFailed, WorkerGone) as errors:
             for error in leaves(errors):
                 bench.violation(f"{channel}: a call of its owner raised {error}")
         finally:
-            stale.resume()
+            self._resume(stale)
         bench.round()
+
+    def _resume(self, stale: Worker) -> None:
+        """From now on it stays awake."""
+        stale.resume()
+        if stale not in self._steady:
+            self._steady.append(stale)
 
     async def _split(
         self,
@@ -116,7 +123,6 @@ class _SplitBrain:
         calls: list[_Call],
         channel: str,
         stale: Worker,
-        heirs: list[Worker],
     ) -> None:
         bench = self._bench
         try:
@@ -134,7 +140,7 @@ class _SplitBrain:
         self._send_late(callers, calls, stale, channel)
         heir = None
         try:
-            heir = await self._take_over(channel, stale, heirs)
+            heir = await self._inherit(channel)
         except _StoodStill:  # What is stored may change now: somebody else has the channel.
             bench.figures.count("heirs that stood still past their own lease")
         else:
@@ -142,7 +148,7 @@ class _SplitBrain:
         await anyio.sleep(bench.random.uniform(0.0, _EXTRA_SECONDS))
         before = await self._stored(channel)
         resumed = time.monotonic()
-        stale.resume()
+        self._resume(stale)
         with anyio.move_on_after(_PATIENCE_SECONDS):
             await self._told(calls, resumed)
         self._check(channel, calls)
@@ -214,7 +220,7 @@ class _SplitBrain:
         stories = _Call("narrate", late=True)
         self._send(callers, calls, stale, channel, stories, "told by a stale owner")
 
-    async def _take_over(self, channel: str, stale: Worker, heirs: list[Worker]) -> Worker:
+    async def _inherit(self, channel: str) -> Worker:
         """Another one claims the channel, plays a turn and more, and falls silent.
 
         Returns:
@@ -225,48 +231,46 @@ class _SplitBrain:
             _StoodStill: Whoever had it did, and lost it.
         """
         bench = self._bench
-        heir = bench.random.choice(heirs)
-        await heir.stood_still()  # As it has if we had stopped it before: from now on.
+        heir = bench.random.choice(self._heirs)
         began = time.monotonic()
         press_id, choice = bench.ledger.send(channel, "heir")
         while True:
+            asked = time.monotonic()
             try:
                 answer = await heir.call(
                     "press", "heir", "Heir", choice, channel=channel, press_id=press_id
                 )
                 break
             except CallFailed as error:
-                if error.kind != _ELSEWHERE or time.monotonic() - began > _PATIENCE_SECONDS:
+                if error.kind != _ELSEWHERE or asked - began > _PATIENCE_SECONDS:
+                    await self._excuse(heir, error, asked)
                     raise
-                # Any may have seen before us that the window is due; those too that we had stopped
-                # and that go on by now, which we won't stop again before this is over.
-                owners = [one for one in self._workers if one.owns(error.owner)]
-                if owners and owners[0] not in (heir, stale):
-                    heir = owners[0]
-                    await heir.stood_still()
+                # Any of them may have seen before us that the window is due.
+                heir = next((one for one in self._steady if one.owns(error.owner)), heir)
             await anyio.sleep(_LOOK_SECONDS)
-        bench.ledger.acknowledge(channel, press_id, answer)
-        bench.figures.sample("ms until another could claim", (time.monotonic() - began) * 1000)
         claimed = time.monotonic()
+        bench.ledger.acknowledge(channel, press_id, answer)
+        bench.figures.sample("ms until another could claim", (claimed - began) * 1000)
         try:
-            for _ in range(2):
-                await self._press(heir, channel, "heir")
-                await heir.call("close_window", channel=channel)
-            for turn in (await heir.call("state", channel=channel))["closed_turns"]:
-                await self._record(heir, channel, turn)
+            await self._play(heir, channel)
         except CallFailed as error:
-            # Itself, or the store that it renews its lease at, which its calls have waited for.
-            still = max(await self._stood_still(heir), time.monotonic() - claimed)
-            if error.kind in (_LOST, _ELSEWHERE) and still > _STILL_SECONDS:
-                raise _StoodStill from error
+            await self._excuse(heir, error, claimed)
             raise
-        await self._stood_still(heir)
         return heir
 
-    async def _stood_still(self, heir: Worker) -> float:
-        seconds = await heir.stood_still()
-        self._bench.figures.peak("ms that an heir stood still", seconds * 1000)
-        return seconds
+    async def _play(self, heir: Worker, channel: str) -> None:
+        for _ in range(2):
+            await self._press(heir, channel, "heir")
+            await heir.call("close_window", channel=channel)
+        for turn in (await heir.call("state", channel=channel))["closed_turns"]:
+            await self._record(heir, channel, turn)
+
+    async def _excuse(self, heir: Worker, error: CallFailed, since: float) -> None:
+        """Raise `_StoodStill` if an heir has lost its channel since it did."""
+        still = await heir.stood_still(since - _LEASE_SECONDS)
+        self._bench.figures.peak("ms that an heir stood still that was refused", still * 1000)
+        if error.kind in (_LOST, _ELSEWHERE) and still > _STILL_SECONDS:
+            raise _StoodStill from error
 
     async def _record(self, heir: Worker, channel: str, turn: dict[str, Any]) -> None:
         ledger = self._bench.ledger
