@@ -200,13 +200,8 @@ async def test_aclose_waits_in_what_a_narrator_has_started() -> None:
     box: list[Supervisor] = []
     async with anyio.create_task_group() as tasks, hosted(on_turn=narrate) as supervisor:
         box.append(supervisor)
-        session = supervisor.session("c")
-        await session.boot("G")
-        await session.press("1", "Ana", "x")
-        await session.close_window()
         with anyio.fail_after(5):
-            while not await session.history():
-                await anyio.lowlevel.checkpoint()
+            await recorded(supervisor)
             told.set()
             await eventually(lambda: states)
     assert "closed" in states[0]

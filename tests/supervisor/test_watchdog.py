@@ -23,50 +23,6 @@ from gamegirl.testing import eventually
 pytestmark = pytest.mark.anyio
 
 
-async def test_what_is_watched_again_is_watched_after_the_others() -> None:
-    """A message that is inherited over a release delays nobody else's error."""
-    expired: list[object] = []
-
-    def expire(_: object, item: object) -> bool:
-        expired.append(item)
-        return False
-
-    engine: Any = SimpleNamespace(settlement=SimpleNamespace(expire=expire))
-    time = 0.0
-    watchdog = Watchdog(engine, Clock(lambda: time, lambda: time), 0.4)
-    cell = cast(Any, None)
-    inherited, other = Envelope("inherited", 0.0), Envelope("other", 0.0)
-    watchdog.add(cell, inherited)
-    watchdog.add(cell, other)
-    time = 0.1
-    watchdog.renew(cell, inherited)
-
-    def other_expired() -> bool:
-        nonlocal time
-        time = min(time + 0.002, 0.45)  # About as fast as the loop's own.
-        return expired == [other]
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(watchdog.run)
-        await eventually(other_expired)
-        tasks.cancel_scope.cancel()
-
-
-async def test_who_waited_for_a_claim_is_let_go_of_when_it_is_answered() -> None:
-    """Thousands of channels restored in a burst leave no messages for the next look."""
-
-    def kept() -> int:
-        gc.collect()
-        return sum(isinstance(one, Envelope) for one in gc.get_objects())
-
-    before = kept()
-    async with hosted(commit_timeout_seconds=3600.0) as supervisor:
-        async with anyio.create_task_group() as tasks:
-            for channel in range(300):
-                tasks.start_soon(supervisor.session(str(channel)).active)
-        assert kept() - before < 100  # Of the last batch.
-
-
 @attrs.define
 class Watched:
     """A watchdog with a commit timeout of 0.4 s, whose time goes by as it is told.
@@ -125,6 +81,34 @@ async def watching() -> AsyncGenerator[Watched, None]:
         tasks.start_soon(watched.dog.run)
         yield watched
         tasks.cancel_scope.cancel()
+
+
+async def test_what_is_watched_again_is_watched_after_the_others() -> None:
+    """A message that is inherited over a release delays nobody else's error."""
+    async with watching() as watched:
+        cell = cast(Any, None)
+        inherited, other = Envelope("inherited", 0.0), Envelope("other", 0.0)
+        watched.dog.add(cell, inherited)
+        watched.dog.add(cell, other)
+        watched.time = 0.1
+        watched.dog.renew(cell, inherited)
+        await watched.until(0.45)
+        await eventually(lambda: watched.expired == [other])
+
+
+async def test_who_waited_for_a_claim_is_let_go_of_when_it_is_answered() -> None:
+    """Thousands of channels restored in a burst leave no messages for the next look."""
+
+    def kept() -> int:
+        gc.collect()
+        return sum(isinstance(one, Envelope) for one in gc.get_objects())
+
+    before = kept()
+    async with hosted(commit_timeout_seconds=3600.0) as supervisor:
+        async with anyio.create_task_group() as tasks:
+            for channel in range(300):
+                tasks.start_soon(supervisor.session(str(channel)).active)
+        assert kept() - before < 100  # Of the last batch.
 
 
 def settle(cell: Cell, commit: PendingCommit) -> None:
