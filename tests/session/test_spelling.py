@@ -26,10 +26,8 @@ from gamegirl.actors import (
     TurnRecord,
 )
 from gamegirl.actors.session import _messages as m
+from gamegirl.actors.session._digests import digest_of, digest_of_hash, fits_history
 from gamegirl.actors.session._forms import (
-    digest_of,
-    digest_of_hash,
-    fits_history,
     hash_form,
     json_form,
 )

@@ -7,16 +7,14 @@ the same content, while any change by the replaced system shows.
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from gamegirl.actors._behaviour import Quarantined
-from gamegirl.actors._writes import Value
 from gamegirl.actors.session._data import Player
+from gamegirl.actors.session._digests import digest_of
 from gamegirl.actors.session._parts import (
     NUMBER_MAX,
     PLAYER_FIELDS,
@@ -30,7 +28,6 @@ from gamegirl.actors.session._parts import (
     texts_of,
     whole_of,
 )
-from gamegirl.actors.session._state import tally_of
 from gamegirl.codec import CodecError, decode_json, encode_json
 
 SCHEMA = 1
@@ -54,9 +51,6 @@ _JSON_FIELDS = frozenset(
     )
 )
 HASH_FIELDS = _JSON_FIELDS | {"pending_choices", "countdown_started"}
-DIGEST_BYTES = 12
-_TALLY = "sum:"
-"""What the note of a history begins with; without it, it is a digest of all records together."""
 PLAIN = "2"
 """The note `same` of forms with nothing in them that we don't know; of others it is `1`."""
 
@@ -116,29 +110,6 @@ class Form:
             b"-" if self.players is None else players_to_bytes(self.players),
             b"-" if self.pending is None else encode_json(self.pending),
         )
-
-
-def digest_of(*parts: bytes) -> str:
-    """A short digest of bytes."""
-    return hashlib.blake2b(b"\0".join(parts), digest_size=DIGEST_BYTES).hexdigest()
-
-
-def digest_of_hash(fields: Mapping[str, Value]) -> str:
-    """A digest of a hash as stored, whatever the order of its fields."""
-    pairs = ((key.encode(), _value_bytes(value)) for key, value in fields.items())
-    return digest_of(*(part for pair in sorted(pairs) for part in pair))
-
-
-def note_of_tally(tally: int) -> str:
-    """What is noted of a history, always as long."""
-    return f"{_TALLY}{tally:024x}"
-
-
-def fits_history(noted: str, records: Sequence[bytes]) -> bool:
-    """Whether these are the records that were noted, also by an earlier version."""
-    if noted.startswith(_TALLY):
-        return noted == note_of_tally(tally_of(records))
-    return noted == digest_of(*records)
 
 
 def json_form(data: bytes | str, key: str, now: float) -> Form:
@@ -298,7 +269,3 @@ def encode_loosely(plain: Any) -> bytes:
         return encode_json(plain)
     except CodecError:
         return ascii(plain).encode()
-
-
-def _value_bytes(value: Value) -> bytes:
-    return value.encode() if isinstance(value, str) else value

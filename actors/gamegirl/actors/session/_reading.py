@@ -17,14 +17,12 @@ from typing import Any
 import attrs
 
 from gamegirl.actors._behaviour import Quarantined, Stored, WrongType
+from gamegirl.actors.session._digests import digest_of, digest_of_hash, fits_history
 from gamegirl.actors.session._forms import (
     AHEAD,
     SCHEMA,
     WHOLE,
     Form,
-    digest_of,
-    digest_of_hash,
-    fits_history,
     hash_form,
     json_form,
     trusted_forms,

@@ -15,7 +15,10 @@ from gamegirl.actors._behaviour import Decision, NeedsMore, Quarantined, Restore
 from gamegirl.actors._errors import GameActiveError
 from gamegirl.actors._writes import Drop, PatchHash, PutList, Require, Write
 from gamegirl.actors.session._data import UNKNOWN
-from gamegirl.actors.session._forms import SCHEMA, digest_of
+from gamegirl.actors.session._digests import digest_of
+from gamegirl.actors.session._forms import (
+    SCHEMA,
+)
 from gamegirl.actors.session._journal import whole_journal, window_field
 from gamegirl.actors.session._keys import (
     CHANNEL_GAME,

@@ -13,13 +13,12 @@ from typing import Any
 import msgspec
 
 from gamegirl.actors._behaviour import Stored
+from gamegirl.actors.session._digests import digest_of, fits_history
 from gamegirl.actors.session._forms import (
     AHEAD,
     HASH_FIELDS,
     PLAIN,
     SCHEMA,
-    digest_of,
-    fits_history,
 )
 from gamegirl.actors.session._journal import apply_journal, apply_turns
 from gamegirl.actors.session._parts import NUMBER_MAX, as_fields

@@ -11,15 +11,12 @@ from collections.abc import Mapping
 from json.encoder import encode_basestring as quoted
 
 from gamegirl.actors._writes import PatchHash, PutHash, PutText, Value, Write
+from gamegirl.actors.session._digests import DIGEST_BYTES, digest_of, digest_of_hash, note_of_tally
 from gamegirl.actors.session._forms import (
     AHEAD,
-    DIGEST_BYTES,
     HASH_FIELDS,
     PLAIN,
     SCHEMA,
-    digest_of,
-    digest_of_hash,
-    note_of_tally,
 )
 from gamegirl.actors.session._keys import INDEX_KEY, hash_key, json_key, meta_key
 from gamegirl.actors.session._parts import (

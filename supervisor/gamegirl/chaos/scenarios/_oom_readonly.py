@@ -10,7 +10,7 @@ import anyio
 import attrs
 
 from gamegirl.actors import StoreUnavailableError
-from gamegirl.actors.session._forms import digest_of, digest_of_hash, fits_history
+from gamegirl.actors.session._digests import digest_of, digest_of_hash, fits_history
 from gamegirl.actors.session._keys import channel_keys
 from gamegirl.chaos._bench import Bench
 from gamegirl.chaos._gateway import Crowd, Gateway
