@@ -9,7 +9,7 @@ VENV := .venv
 WHEEL_VENV := .venv-wheel
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check --quiet
-CODE := codec actors supervisor tests $(wildcard benchmarks examples)
+CODE := codec actors supervisor tests hatch_build.py $(wildcard benchmarks examples)
 SOURCES = $(shell find codec actors supervisor -name '*.py' -o -name py.typed)
 
 .PHONY: help run setup test lint format types layers wheel-test bench scale chaos lock clean
@@ -39,15 +39,15 @@ types: $(VENV)/.dev  ## mypy and pyright, both strict
 	$(BIN)/mypy $(CODE)
 	$(BIN)/pyright
 
-wheel-test: $(WHEEL_VENV)/.wheel  ## All tests once more, against the built wheel
+wheel-test: $(WHEEL_VENV)/.wheel  ## All tests once more, against the compiled wheel
 	$(WHEEL_VENV)/bin/python -m pytest -n $(WORKERS) -o pythonpath=
 
-bench: $(VENV)/.bench  ## The benchmarks next to their peers, with their results
-	$(BIN)/python -m benchmarks
+bench: $(WHEEL_VENV)/.bench  ## The benchmarks next to their peers, with their results
+	$(WHEEL_VENV)/bin/python -m benchmarks
 
-scale: $(VENV)/.bench  ## What 100,000 channels in one process cost, and two processes on two cores
-	$(BIN)/python -m benchmarks.scale
-	for processes in 1 2; do $(BIN)/gamegirl load --channels 10000 --skew 0 --window 30 \
+scale: $(WHEEL_VENV)/.bench  ## What 100,000 channels in one process cost, and two processes on two cores
+	$(WHEEL_VENV)/bin/python -m benchmarks.scale
+	for processes in 1 2; do $(WHEEL_VENV)/bin/gamegirl load --channels 10000 --skew 0 --window 30 \
 		--ramp 2000..14000 --steps 4 --seconds 32 --processes $$processes; done
 
 chaos: $(VENV)/.dev  ## Every fault at full size, about an hour; goes on where it was stopped
@@ -85,18 +85,22 @@ $(VENV)/.dev: $(VENV)/.made requirements/dev.txt pyproject.toml
 	$(BIN)/python $(PIP) install --no-deps --no-build-isolation -e .
 	touch $@ $(VENV)/.run
 
-$(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
-	$(BIN)/python $(PIP) install --no-deps --require-hashes -r requirements/bench.txt
-	touch $@
-
 $(WHEEL_VENV)/.made: requirements/dev.txt
 	rm -rf $(WHEEL_VENV)
 	$(PYTHON) -m venv $(WHEEL_VENV)
 	$(WHEEL_VENV)/bin/python $(PIP) install --no-deps --require-hashes -r requirements/dev.txt
 	touch $@
 
-$(WHEEL_VENV)/.wheel: $(WHEEL_VENV)/.made pyproject.toml README.md LICENSE $(SOURCES)
+# Three: the sources, a wheel of them, and one for this platform, with compiled modules (that takes a
+# C compiler and Python's headers).
+$(WHEEL_VENV)/.wheel: $(WHEEL_VENV)/.made pyproject.toml hatch_build.py README.md LICENSE $(SOURCES)
 	rm -rf dist
 	$(WHEEL_VENV)/bin/python -m build --no-isolation
-	$(WHEEL_VENV)/bin/python $(PIP) install --no-deps --force-reinstall dist/*.whl
+	HATCH_BUILD_HOOKS_ENABLE=1 $(WHEEL_VENV)/bin/python -m build --no-isolation --wheel
+	$(WHEEL_VENV)/bin/python $(PIP) install --no-deps --force-reinstall \
+		$$(ls dist/*.whl | grep -v none-any)
+	touch $@
+
+$(WHEEL_VENV)/.bench: $(WHEEL_VENV)/.wheel requirements/bench.txt
+	$(WHEEL_VENV)/bin/python $(PIP) install --no-deps --require-hashes -r requirements/bench.txt
 	touch $@

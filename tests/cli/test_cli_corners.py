@@ -35,6 +35,7 @@ from gamegirl.supervisor import (
     StoreBack,
     StoreLost,
     Supervisor,
+    is_compiled,
     open_store,
 )
 from gamegirl.supervisor._events import EventHub
@@ -329,7 +330,8 @@ def test_the_version_is_told(gamegirl: Command) -> None:
     """As whoever reports a fault is asked for it."""
     result = gamegirl("--version")
     assert result.exit_code == 0
-    told = r"gamegirl \d+\.\d+\.\d+(\.dev\d+)? \(Python 3\.\d+\.\d+\)\n"
+    built = ", compiled" if is_compiled() else ""
+    told = rf"gamegirl \d+\.\d+\.\d+(\.dev\d+)?{built} \(Python 3\.\d+\.\d+\)\n"
     assert re.fullmatch(told, result.output)
 
 

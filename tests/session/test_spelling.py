@@ -49,7 +49,9 @@ TEXTS = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=12), st.sampled_from(TRICKY)
 )
 COUNTS = st.integers(0, 10**15)
-MOMENTS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**15), 10**15)
+MOMENTS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**15), 10**15).map(
+    float
+)  # As all are that were read, also those that are stored without a fraction.
 CHOICES = st.dictionaries(TEXTS, TEXTS, max_size=4)
 UNKNOWN: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
     TEXTS.map(lambda name: f"x{name}"),

@@ -31,7 +31,7 @@ from gamegirl.actors.session import (
     _state,
     _writing,
 )
-from gamegirl.supervisor import Clock, MemoryStore, RedisStore, Settings, Supervisor
+from gamegirl.supervisor import Clock, MemoryStore, RedisStore, Settings, Supervisor, is_compiled
 from gamegirl.supervisor._keeper import Keeper
 from gamegirl.supervisor.stores import Due
 from gamegirl.testing import FaultyStore, eventually
@@ -251,6 +251,7 @@ async def test_what_a_close_and_a_record_send_to_the_store_is_bounded(redis_url:
     )
 
 
+@pytest.mark.skipif(is_compiled(), reason="compiled modules can't have their functions replaced")
 async def test_a_turn_spells_its_roster_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The record does, for all forms, and the close nobody; of the history, its ends are hashed."""
     behaviour = SessionBehaviour()

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -45,6 +44,7 @@ from gamegirl.cli._show import (
 )
 from gamegirl.cli._target import Target, only
 from gamegirl.supervisor import SavedGame, Settings, Store, Supervisor
+from gamegirl.supervisor._build import release
 from gamegirl.supervisor._games import Games
 
 DEFAULT_GAME = "The Haunted Cartridge"
@@ -70,7 +70,7 @@ app.command()(load)
 def _tell_version(wanted: bool) -> None:
     if wanted:
         python = ".".join(map(str, sys.version_info[:3]))
-        output().print(f"gamegirl {version('gamegirl')} (Python {python})", highlight=False)
+        output().print(f"gamegirl {release()} (Python {python})", highlight=False)
         raise typer.Exit
 
 

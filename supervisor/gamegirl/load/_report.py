@@ -15,11 +15,12 @@ from gamegirl.load._figures import Figures, Interval
 from gamegirl.load._histogram import Histogram
 from gamegirl.load._ledger import Verdict
 from gamegirl.load._plan import Plan, Step
+from gamegirl.supervisor._build import release
 
 KEEPING_UP = 0.95
 """A step keeps up if so much of what it offers is answered while it lasts."""
 
-_PACKAGES = ("gamegirl", "anyio", "redis", "hiredis", "trio", "uvloop")
+_PACKAGES = ("anyio", "redis", "hiredis", "trio", "uvloop")
 _MIB = 1 << 20
 
 
@@ -216,6 +217,7 @@ class Report:
         absent = loop[self.plan.backend]
         return {
             "python": f"{platform.python_implementation()} {platform.python_version()}",
+            "gamegirl": release(),
             **{name: importlib.metadata.version(name) for name in _PACKAGES if name not in absent},
             "store": self.server or self.store.partition(":")[0],
         }

@@ -1,5 +1,6 @@
 """Supervisors: they spawn actors, restore them from a store, commit and restart them."""
 
+from gamegirl.supervisor._build import is_compiled
 from gamegirl.supervisor._clock import Clock
 from gamegirl.supervisor._events import (
     ActorCrashed,
@@ -52,5 +53,6 @@ __all__ = [
     "StoreRegressed",
     "Supervisor",
     "SweepFailed",
+    "is_compiled",
     "open_store",
 ]

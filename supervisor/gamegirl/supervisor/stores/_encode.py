@@ -16,8 +16,6 @@ from gamegirl.actors import (
     PutList,
     PutText,
     Stored,
-    Value,
-    Write,
     WrongType,
 )
 from gamegirl.supervisor.stores import _typed
@@ -61,7 +59,10 @@ def commit_arguments(commit: Commit, keys: list[Argument], arguments: list[Argum
     Raises:
         TypeError, ValueError, AttributeError: It can't be encoded; nothing is added.
     """
-    writes, first, head = commit.writes, len(keys), len(arguments)
+    # Whatever is in them is looked at here, and nowhere before: it may be of any type.
+    writes: Sequence[Any] = commit.writes
+    requires: Sequence[Any] = commit.requires
+    first, head = len(keys), len(arguments)
     try:
         arguments += (
             b"",
@@ -71,9 +72,9 @@ def commit_arguments(commit: Commit, keys: list[Argument], arguments: list[Argum
         )
         keys.append(commit.actor.fence.encode())
         marks: bytes | None = None
-        if commit.due != KEEP_DUE or commit.requires or commit.release or len(writes) != 1:
+        if commit.due != KEEP_DUE or requires or commit.release or len(writes) != 1:
             marks = _due_arguments(commit, arguments)
-            for require in commit.requires:
+            for require in requires:
                 keys.append(_typed.key_bytes(require.key))
                 arguments.append(_typed.value_bytes(require.field))
                 value = require.value
@@ -91,7 +92,7 @@ def commit_arguments(commit: Commit, keys: list[Argument], arguments: list[Argum
     if marks is None and size < _FEW:
         arguments[head] = _HEADS[size]
     else:
-        arguments[head] = b"%d:%d:%d%b" % (size, len(commit.requires), len(writes), marks or b"")
+        arguments[head] = b"%d:%d:%d%b" % (size, len(requires), len(writes), marks or b"")
 
 
 def _due_arguments(commit: Commit, to: list[Argument]) -> bytes:
@@ -114,9 +115,8 @@ def seconds(moment: float) -> bytes:
     return _NUMBER(moment) if 1e-3 < moment < 1e15 else repr(moment).encode()
 
 
-def _write_arguments(write: Write, to: list[Argument]) -> None:
-    kind: Any = type(write)
-    add = _ADD.get(kind)
+def _write_arguments(write: object, to: list[Argument]) -> None:
+    add = _ADD.get(type(write))
     if add is None:
         add = next((_ADD[known] for known in _ADD if isinstance(write, known)), None)
         if add is None:
@@ -124,17 +124,17 @@ def _write_arguments(write: Write, to: list[Argument]) -> None:
     add(write, to)
 
 
-def _add_text(write: PutText, to: list[Argument]) -> None:
+def _add_text(write: Any, to: list[Argument]) -> None:
     to += (b"T", _typed.value_bytes(write.text))
 
 
-def _add_hash(write: PutHash, to: list[Argument]) -> None:
+def _add_hash(write: Any, to: list[Argument]) -> None:
     ttl = b"" if write.ttl_seconds is None else b"%d" % write.ttl_seconds
     to.append(b"H%d:%b" % (2 * len(write.fields), ttl))
     _add_fields(write.fields, to)
 
 
-def _add_patch(write: PatchHash, to: list[Argument]) -> None:
+def _add_patch(write: Any, to: list[Argument]) -> None:
     fields, remove = write.fields, write.remove
     count = len(fields)
     if remove or count >= _FEW:
@@ -150,12 +150,12 @@ def _add_patch(write: PatchHash, to: list[Argument]) -> None:
         to += map(_typed.value_bytes, remove)
 
 
-def _add_list(write: PutList, to: list[Argument]) -> None:
+def _add_list(write: Any, to: list[Argument]) -> None:
     to.append(b"L%d" % len(write.items))
     to += map(_typed.value_bytes, write.items)
 
 
-def _add_items(write: AppendList, to: list[Argument]) -> None:
+def _add_items(write: Any, to: list[Argument]) -> None:
     to.append(b"A%d:%d" % (len(write.items), max(write.keep, 0)))
     to += map(_typed.value_bytes, write.items)
 
@@ -176,7 +176,7 @@ _ADD: Mapping[type, Callable[[Any, list[Argument]], None]] = MappingProxyType(
 )
 
 
-def _add_fields(fields: Mapping[str, Value], to: list[Argument]) -> None:
+def _add_fields(fields: Any, to: list[Argument]) -> None:
     # Without a call for each: a full form has dozens, which are mostly all texts or all bytes.
     flat: list[bytes] = [b""] * (2 * len(fields))
     flat[::2] = _all_bytes(fields)
