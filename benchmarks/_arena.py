@@ -9,6 +9,7 @@ its life.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ from benchmarks._contest import (
 from benchmarks._servers import find_redis_server, redis_server
 
 _ROOT = Path(__file__).resolve().parent.parent
+_SOURCES = ("codec", "actors", "supervisor")
 _STDERR_SHOWN = 2000
 _END_SECONDS = 2.0
 
@@ -101,7 +103,7 @@ def _enter(
         tell(f"{_name(contest)}: setting up {entrant.name} on {entrant.host}")
         site = Site(variant.name, entrant.host, workload.round_seconds, url and f"{url}{number}")
         try:
-            workers[entrant] = stack.enter_context(_worker(workload, entrant, site))
+            workers[entrant] = stack.enter_context(_worker(workload, contestant, site))
         except Failed as error:
             contest.leave(entrant, str(error))
     return workers
@@ -173,14 +175,20 @@ class _Worker:
 
 
 @contextmanager
-def _worker(workload: Workload, entrant: Entrant, site: Site) -> Generator[_Worker, None, None]:
+def _worker(
+    workload: Workload, contestant: Contestant, site: Site
+) -> Generator[_Worker, None, None]:
     request = json.dumps(
-        {"workload": workload.name, "contestant": entrant.name, "site": attrs.asdict(site)}
+        {"workload": workload.name, "contestant": contestant.name, "site": attrs.asdict(site)}
     )
+    environment = dict(os.environ)
+    if contestant.from_sources:
+        environment["PYTHONPATH"] = os.pathsep.join(str(_ROOT / root) for root in _SOURCES)
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks._worker", request],
             cwd=_ROOT,
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

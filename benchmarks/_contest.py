@@ -15,6 +15,9 @@ TRIO = "trio"
 OWN = "own process"
 """The host of a contestant that runs in no Python loop: its figure counts for every host."""
 
+SOURCES = "gamegirl, not compiled"
+"""What runs where nothing is compiled, next to what is."""
+
 Sample: TypeAlias = Mapping[str, float]
 """The figures of one round, by name."""
 
@@ -52,12 +55,14 @@ class Contestant:
         hosts: Where it runs.
         enter: Sets it up, which isn't timed, and gives what runs a round.
         missing: Why it can't compete on this machine; None: it can.
+        from_sources: It runs gamegirl's sources, whatever is compiled.
     """
 
     name: str
     hosts: Sequence[str]
     enter: Callable[[Site], AbstractAsyncContextManager[Measure]]
     missing: Callable[[], str | None] = always_there
+    from_sources: bool = False
 
 
 @attrs.frozen

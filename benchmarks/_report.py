@@ -19,6 +19,7 @@ from rich.table import Table
 from benchmarks._arena import Contest, Entrant
 from benchmarks._contest import ASYNCIO, OWN, Goal, Sample
 from benchmarks._servers import redis_version
+from gamegirl.supervisor._build import release
 
 _PACKAGES = ("anyio", "trio", "uvloop", "redis", "hiredis", "pykka", "xoscar")
 _HEAD = ("workload", "host", "figure", "against", "ratio", "goal", "met")
@@ -164,6 +165,7 @@ def machine() -> Iterator[tuple[str, str]]:
     yield "redis-server", redis_version()
     erlang = "io:put_chars(erlang:system_info(otp_release)), halt()."
     yield "Erlang/OTP", _output("erl", "-noshell", "-eval", erlang)
+    yield "gamegirl", release()
     for package in _PACKAGES:
         try:
             yield package, importlib.metadata.version(package)

@@ -15,6 +15,7 @@ from benchmarks._booting import boot_all
 from benchmarks._contest import (
     ASYNCIO,
     OWN,
+    SOURCES,
     TRIO,
     UVLOOP,
     Contestant,
@@ -58,12 +59,14 @@ W2 = Workload(
     variants=(Variant("AOF off", aof="no"), Variant("AOF everysec", aof="everysec")),
     contestants=(
         Contestant("gamegirl", _LOOPS, _gamegirl),
+        Contestant(SOURCES, (ASYNCIO, TRIO), _gamegirl, from_sources=True),
         Contestant("a lock and 4 sequential writes", _LOOPS, sequential),
         Contestant("redis-benchmark -P 64", (OWN,), limit, no_redis_benchmark),
     ),
     goals=(
         Goal("a lock and 4 sequential writes", 10.0, on_trio=8.0),
         Goal("redis-benchmark -P 64", 0.3),
+        Goal(SOURCES),
     ),
     round_seconds=0.8,
     laps=2,

@@ -20,6 +20,7 @@ import anyio
 from benchmarks._booting import boot_all
 from benchmarks._contest import (
     ASYNCIO,
+    SOURCES,
     TRIO,
     UVLOOP,
     Contestant,
@@ -111,11 +112,12 @@ W3 = Workload(
     variants=_VARIANTS,
     contestants=(
         Contestant("gamegirl", _LOOPS, _gamegirl),
+        Contestant(SOURCES, (ASYNCIO, TRIO), _gamegirl, from_sources=True),
         Contestant(_PEER, _LOOPS, sequential_turns),
         Contestant(_FLOOR, (ASYNCIO,), turn_floor),
         Contestant(_RULES_FLOOR, (ASYNCIO,), _rules_floor),
     ),
-    goals=(Goal(_PEER, 8.0), Goal(_FLOOR), Goal(_RULES_FLOOR)),
+    goals=(Goal(_PEER, 8.0), Goal(_FLOOR), Goal(_RULES_FLOOR), Goal(SOURCES)),
     round_seconds=2.0,
     laps=2,
     details=("step_p50_ms", "step_p99_ms", "calls_per_turn", "connections"),
