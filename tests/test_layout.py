@@ -6,6 +6,7 @@ import doctest
 import importlib
 import importlib.util
 import pkgutil
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -45,6 +46,14 @@ def test_the_whole_package_is_typed() -> None:
         str(path.relative_to(ROOT)) for floor in FLOORS for path in (ROOT / floor).rglob("py.typed")
     ]
     assert markers == ["supervisor/gamegirl/py.typed"]
+
+
+def test_what_is_compiled_for_a_wheel_is_there() -> None:
+    """A module that was moved or renamed is noticed before anybody builds a wheel."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    hook = project["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]
+    assert hook["modules"]
+    assert set(hook["modules"]) <= set(MODULES)
 
 
 @pytest.mark.parametrize("name", PUBLIC)
