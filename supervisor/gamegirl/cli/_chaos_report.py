@@ -13,8 +13,9 @@ import psutil
 
 from gamegirl.chaos import BenchError, find_redis_server
 from gamegirl.cli._chaos import Order, Result
+from gamegirl.supervisor._build import release
 
-_PACKAGES = ("gamegirl", "anyio", "trio", "redis", "hiredis", "attrs", "cattrs")
+_PACKAGES = ("anyio", "trio", "redis", "hiredis", "attrs", "cattrs")
 
 
 _BEGIN, _END = "<!-- figures -->", "<!-- end of figures -->"
@@ -57,6 +58,7 @@ def _head(order: Order, results: Sequence[Result]) -> Iterator[str]:
     yield f"| system | {platform.system()} |"
     yield f"| Python | {platform.python_version()} |"
     yield f"| redis-server | {_redis_version()} |"
+    yield f"| gamegirl | {release()} |"
     for name in _PACKAGES:
         yield f"| {name} | {_version(name)} |"
     yield ""
