@@ -99,6 +99,7 @@ $(WHEEL_VENV)/.wheel: $(WHEEL_VENV)/.made pyproject.toml hatch_build.py README.m
 	HATCH_BUILD_HOOKS_ENABLE=1 $(WHEEL_VENV)/bin/python -m build --no-isolation --wheel
 	$(WHEEL_VENV)/bin/python $(PIP) install --no-deps --force-reinstall \
 		$$(ls dist/*.whl | grep -v none-any)
+	$(WHEEL_VENV)/bin/python -P -c 'from gamegirl.supervisor import is_compiled; assert is_compiled()'
 	touch $@
 
 $(WHEEL_VENV)/.bench: $(WHEEL_VENV)/.wheel requirements/bench.txt

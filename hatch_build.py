@@ -56,8 +56,13 @@ def _compile(sources: list[str], to: Path) -> None:
     from setuptools import Distribution  # type: ignore[import-untyped]
 
     scratch = to.with_name("scratch")
+    shutil.rmtree(scratch, ignore_errors=True)
     extensions = mypycify(
-        sources, opt_level="3", debug_level="0", group_name="gamegirl", target_dir=str(scratch)
+        ["--follow-imports=silent", *sources],  # Of all others only the types count.
+        opt_level="3",
+        debug_level="0",
+        group_name="gamegirl",
+        target_dir=str(scratch),
     )
     command: Any = Distribution({"ext_modules": extensions}).get_command_obj("build_ext")
     command.build_lib, command.build_temp = str(to), str(scratch)

@@ -59,7 +59,7 @@ W2 = Workload(
     variants=(Variant("AOF off", aof="no"), Variant("AOF everysec", aof="everysec")),
     contestants=(
         Contestant("gamegirl", _LOOPS, _gamegirl),
-        Contestant(SOURCES, (ASYNCIO, TRIO), _gamegirl, from_sources=True),
+        Contestant(SOURCES, (ASYNCIO,), _gamegirl, from_sources=True),
         Contestant("a lock and 4 sequential writes", _LOOPS, sequential),
         Contestant("redis-benchmark -P 64", (OWN,), limit, no_redis_benchmark),
     ),

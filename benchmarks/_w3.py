@@ -112,7 +112,7 @@ W3 = Workload(
     variants=_VARIANTS,
     contestants=(
         Contestant("gamegirl", _LOOPS, _gamegirl),
-        Contestant(SOURCES, (ASYNCIO, TRIO), _gamegirl, from_sources=True),
+        Contestant(SOURCES, (ASYNCIO,), _gamegirl, from_sources=True),
         Contestant(_PEER, _LOOPS, sequential_turns),
         Contestant(_FLOOR, (ASYNCIO,), turn_floor),
         Contestant(_RULES_FLOOR, (ASYNCIO,), _rules_floor),

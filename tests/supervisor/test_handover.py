@@ -6,6 +6,7 @@ succeed, with everything that the first process had accepted.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -183,7 +184,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={"PYTHONPATH": ":".join(str(ROOT / n) for n in ("codec", "actors", "supervisor"))},
+            env={"PYTHONPATH": os.pathsep.join(sys.path)},
         )
 
     async def says(self, line: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.metadata import PackageNotFoundError, version
 
 from gamegirl.actors.session import _turns
 
@@ -14,9 +15,13 @@ def is_compiled() -> bool:
         >>> is_compiled() in (True, False)
         True
     """
-    return not str(_turns.__file__).endswith(".py")
+    return str(_turns.__file__).endswith(tuple(EXTENSION_SUFFIXES))
 
 
 def release() -> str:
     """The version, for people, and whether it is compiled."""
-    return f"{version('gamegirl')}{', compiled' if is_compiled() else ''}"
+    try:
+        number = version("gamegirl")
+    except PackageNotFoundError:
+        return "not installed"
+    return f"{number}, compiled" if is_compiled() else number

@@ -328,7 +328,7 @@ def _overwritten(there: SessionState, game_id: str, channel_id: str) -> UnknownG
 def entry_channel(entry: Stored | str) -> str | None:
     """The channel that an index entry names, if it can be read."""
     try:
-        channel_id = mapping_of(decode_json(as_text(entry, "")), "").get("channel_id")  # type: ignore[arg-type]
+        channel_id = mapping_of(decode_json(as_text(entry, "")), "").get("channel_id")
     except CodecError:
         return None
     return channel_id if isinstance(channel_id, str) and channel_id else None

@@ -232,7 +232,7 @@ def record_to_bytes(record: TurnRecord, game_id: str | None, *, narration: bool)
     )
 
 
-def record_of(data: bytes | str, now: float) -> StoredRecord:
+def record_of(data: Any, now: float) -> StoredRecord:
     """A history entry, read."""
     fields = mapping_of(decode_json(data), "")
     record = _RECORD.structure(fields)
@@ -249,7 +249,7 @@ def record_of(data: bytes | str, now: float) -> StoredRecord:
     )
 
 
-def dated_bytes(data: bytes, now: float) -> bytes:
+def dated_bytes(data: Any, now: float) -> bytes:
     """A history entry with a timestamp, and all else that it says."""
     return encode_json(mapping_of(decode_json(data), "") | {"timestamp": now})
 
@@ -353,14 +353,15 @@ def kept_of(
     return KeptTurn(closed, answers)
 
 
-def as_text(data: bytes | str, path: str) -> str:
+def as_text(data: Any, path: str) -> str:
     """Stored bytes as a text."""
     if isinstance(data, str):
         return text_of(data, path)
     try:
-        return data.decode()
+        text: str = data.decode()
     except UnicodeDecodeError as error:
         raise fault(path, "not UTF-8") from error
+    return text
 
 
 def as_fields(stored: Mapping[Any, Any], path: str) -> dict[str, str]:

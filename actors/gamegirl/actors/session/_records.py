@@ -6,6 +6,9 @@ stands. Turns are handed out in order, one at a time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import attrs
 
 from gamegirl.actors._behaviour import Perform
@@ -197,11 +200,12 @@ def _append(changes: Changes, entry: TurnRecord, *, narration: bool) -> None:
 def _records(changes: Changes, count: int | None = None) -> list[StoredRecord]:
     """The latest records; one that can't be read is told of and left out."""
     state = changes.state
-    first = 0 if count is None else max(0, len(state.records) - count)
+    stored: Sequence[Any] = state.records  # As a store gave them: bytes of some kind.
+    first = 0 if count is None else max(0, len(stored) - count)
     records: list[StoredRecord] = []
-    for position in range(first, len(state.records)):
+    for position in range(first, len(stored)):
         try:
-            records.append(record_of(state.records[position], changes.now))
+            records.append(record_of(stored[position], changes.now))
         except CodecError as error:
             event = RecordUnreadable(
                 state.channel_id, state.game_id, position, printable(str(error))
