@@ -20,7 +20,9 @@ from gamegirl.actors import (
     PatchHash,
     Perform,
     PutHash,
+    Require,
     SessionRef,
+    UnknownGameError,
 )
 from gamegirl.codec import GameGirlError
 from gamegirl.supervisor import ActorCrashed, MemoryStore, StoreRegressed
@@ -133,6 +135,47 @@ async def test_an_exit_that_was_made_before_the_store_lost_the_fence_is_made_onc
         assert not (await session.state()).active
         await session.load(game_id)
         assert (await session.state()).pending_choices == {"1": "x"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "refused"),
+    [({"x": bytearray(b"y")}, False), ({"x": 5}, True), ([("x", "y")], True)],
+    ids=["bytearray", "number", "list"],
+)
+async def test_odd_writes_in_flight_when_the_store_goes_back_break_only_themselves(
+    alter: Alter, fields: Any, refused: bool
+) -> None:
+    """What a behaviour writes under a condition is looked at again then, whatever it is."""
+
+    class Odd(Adder):
+        def handle(self, state: Any, message: Any, now: float) -> Decision:
+            if message == 0:
+                require = Require("gg:never", "x", None, UnknownGameError("there is one"))
+                return Decision(None, (PutHash("gg:never", fields),), requires=(require,))
+            decision: Decision = super().handle(state, message, now)
+            return decision
+
+    inner = MemoryStore()
+    store = FaultyStore(inner)
+    async with hosted(store, behaviours=[Odd()]) as supervisor:
+        actor = supervisor.actor(Odd.kind, "a")
+        assert await actor.ask(1) == 1
+        store.hold()
+        failures: list[GameGirlError] = []
+
+        async def ask() -> None:
+            try:
+                await actor.ask(0)
+            except GameGirlError as error:
+                failures.append(error)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await eventually(lambda: len(store.commits) == 2)
+            await alter(inner, Drop(f"gg:fence:{Odd.kind}:a"))
+            store.let_go()
+        assert bool(failures) == refused
+        assert await actor.ask(1) == 2
 
 
 async def test_presses_in_flight_with_an_exit_are_in_doubt_if_it_is_refused(alter: Alter) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from gamegirl.actors import (
     Fate,
@@ -14,7 +14,6 @@ from gamegirl.actors import (
     Require,
     SessionQuarantinedError,
     StoreUnavailableError,
-    Value,
     Write,
 )
 from gamegirl.actors._mailbox import Envelope
@@ -69,11 +68,15 @@ class _UnlessLost(Require, frozen=True):
 
 def _written(commit: PendingCommit, require: Require) -> str | None:
     """What a commit itself makes of the field that it requires something of; None: nothing."""
-    value: Value | None = None
+    value: Any = None
     for write in commit.writes:
         if isinstance(write, (PutHash, PatchHash)) and write.key == require.key:
-            value = write.fields.get(require.field)
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+            # A behaviour's: the store says if it is no mapping.
+            is_mapping = isinstance(write.fields, Mapping)  # pyright: ignore[reportUnnecessaryIsInstance]
+            value = write.fields.get(require.field) if is_mapping else None
+    if isinstance(value, (bytes, bytearray)):
+        return value.decode("utf-8", "replace")
+    return value if isinstance(value, str) else None
 
 
 def _in_doubt(cell: Cell) -> OwnershipLostError:
