@@ -10,7 +10,7 @@ WHEEL_VENV := .venv-wheel
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check --quiet
 CODE := codec actors supervisor tests hatch_build.py $(wildcard benchmarks examples)
-SOURCES = $(shell find codec actors supervisor -name '*.py' -o -name py.typed)
+SOURCES = $(shell find codec actors supervisor -type f -not -path '*/__pycache__/*')
 
 .PHONY: help run setup test lint format types layers wheel-test bench scale chaos lock clean
 .DELETE_ON_ERROR:
