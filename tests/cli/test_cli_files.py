@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -63,6 +64,22 @@ def test_a_file_that_may_not_be_written_is_refused(
     monkeypatch.setattr(os, "access", access)
     for file in ("there", "new", "n" * 300):
         assert "can't be written" in " ".join(refusal(gamegirl, arguments, file).split())
+
+
+def test_the_standard_output_needs_no_directory(
+    gamegirl: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where - means it, no file of that name is looked for; elsewhere it is a file's name."""
+    monkeypatch.chdir(tmp_path)
+
+    def access(_path: Path, mode: int) -> bool:
+        return mode != os.W_OK
+
+    monkeypatch.setattr(os, "access", access)
+    result = gamegirl(*LOAD, "--json", "-")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["verified"]["lost"] == 0
+    assert "can't be written" in refusal(gamegirl, (*LOAD, "--html"), "-")
 
 
 def test_a_report_makes_no_directory_and_progress_does(gamegirl: Command, tmp_path: Path) -> None:

@@ -5,17 +5,23 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import attrs
 import pytest
 import redis
 from tests.cli.command import Command, until
+from tests.load.test_figures import measured
 
-from gamegirl.load import NAMES
+from gamegirl.cli._load import Order
+from gamegirl.load import NAMES, LoadError, Report
+from gamegirl.load._ledger import Verdict
 
 SHORT = ("load", "--channels", "10", "--rate", "100", "--seconds", "1.5", "--window", "0.5")
 MEMORY = (*SHORT, "--store", "memory://")
@@ -132,6 +138,65 @@ def test_what_cannot_be_written_in_the_end_costs_no_figures(
     assert "0 lost" in result.stdout
     assert "'/dev/full' could not be written: No space left on device" in result.stderr
     assert page.read_text().startswith("<!doctype html>")
+
+
+def make_up(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """Have the command tell of a made-up run."""
+    made = attrs.evolve(measured(), **changes)
+
+    def play(_order: Order, told: Callable[[Report], bool]) -> bool:
+        return told(made)
+
+    monkeypatch.setattr("gamegirl.cli._load.play", play)
+
+
+def test_a_run_that_was_not_verified_is_reported_and_fails(
+    gamegirl: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On the screen, to programs and on the page: with why, and with all that was measured."""
+    make_up(monkeypatch, verdict=Verdict(unverified="the store is away"))
+    figures, page = tmp_path / "load.json", tmp_path / "load.html"
+    files = ("--json", str(figures), "--html", str(page))
+    result = gamegirl("load", *files, "--assert", "lost==0")
+    assert result.exit_code == 1
+    assert "not verified: the store is away" in result.stdout
+    assert "assert lost==0: does not hold, it is unknown" in result.stdout
+    told = json.loads(figures.read_text())
+    assert told["verified"]["unverified"] == "the store is away"
+    assert told["acknowledged"] == 400
+    assert "not verified: the store is away" in page.read_text()
+    assert gamegirl("load").exit_code == 1
+
+
+def test_crashes_and_lost_events_are_shown(
+    gamegirl: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If there were any."""
+    make_up(monkeypatch)
+    assert not re.search("restarts|events lost", gamegirl("load").stdout)
+    figures = measured().figures
+    figures.counts.update(restarts=1234.0, events_lost=5678.0)
+    make_up(monkeypatch, figures=figures)
+    shown = gamegirl("load").stdout
+    assert re.search(r"restarts\W+1,234\b", shown)
+    assert re.search(r"events lost\W+5,678\b", shown)
+
+
+def test_deleting_what_was_written_can_not_hide_the_report(
+    gamegirl: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sqlite_url: str
+) -> None:
+    """It is shown and written before."""
+    figures = tmp_path / "load.json"
+
+    def fail(_path: Path) -> None:
+        assert figures.exists()
+        raise LoadError("it is stuck")
+
+    monkeypatch.setattr("gamegirl.load._target._delete_files", fail)
+    result = gamegirl(*SHORT, "--store", sqlite_url, "--json", str(figures))
+    assert result.exit_code == 1
+    assert json.loads(figures.read_text())["acknowledged"] > 0
+    assert "0 lost" in result.stdout
 
 
 def test_a_store_with_keys_is_refused(gamegirl: Command, redis_url: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
+import attrs
 import pytest
 
 from gamegirl.actors import InvalidInputError
@@ -34,6 +35,9 @@ def measured(
     figures.closed(1.0, 0.0021)
     figures.counts = {
         "seconds": begin,
+        "counted_after": begin,
+        "answers": sum(interval.acknowledged for interval in figures.intervals),
+        "restarts": 0.0,
         "commits": 100.0,
         "batches": 10.0,
         "sessions": 5.0,
@@ -146,6 +150,39 @@ def test_answers_that_come_after_the_end_are_acknowledged_but_not_achieved() -> 
     assert report.achieved_per_s == pytest.approx(25, rel=0.1)
 
 
+def test_answers_that_come_after_a_stop_are_acknowledged_but_not_achieved() -> None:
+    """The end of offers counts, not the one that was planned."""
+    figures = measured().figures
+    before = sum(interval.answered for interval in figures.intervals)
+    figures.until = 2.0
+    figures.acknowledged(1.5, 1.9)
+    figures.acknowledged(1.5, 2.1)
+    assert sum(interval.acknowledged for interval in figures.intervals) == 402
+    assert sum(interval.answered for interval in figures.intervals) == before + 1
+
+
+def test_commits_are_counted_for_the_time_in_which_they_were_made() -> None:
+    """Whenever the loop came to count them; over the processes that time is one, and no sum."""
+    report = measured()
+    report.figures.counts["counted_after"] = 16.0
+    report.figures.counts["answers"] = 300
+    assert report.commits_per_s == 6.25
+    assert report.presses_per_commit == 3
+    assert (
+        attrs.evolve(report, plan=Plan(steps=report.plan.steps, processes=2)).commits_per_s == 12.5
+    )
+
+
+def test_what_went_wrong_meanwhile_is_told_to_programs() -> None:
+    """Crashes, and events that were lost to who measures: none, unless there were some."""
+    report = measured()
+    plain = report.plain()
+    assert (plain["restarts"], plain["events_lost"]) == (0, 0)
+    report.figures.counts.update(restarts=2.0, events_lost=3.0)
+    plain = report.plain()
+    assert (plain["restarts"], plain["events_lost"]) == (2, 3)
+
+
 def test_the_knee_is_the_last_rate_that_was_kept_up_with() -> None:
     """A step that drops, fails or answers less than 95 % in its time has not kept up."""
     report = measured(RAMP, answered=0.5)
@@ -195,6 +232,24 @@ def test_an_assertion_says_what_was_measured() -> None:
     assert held.text == "p50<1us"
     assert held.value.endswith(" ms")
     assert Assertion.parse("knee>100/s", ramp=True).check(measured(RAMP)).value == "400/s"
+
+
+@pytest.mark.parametrize("text", ["p99<50ms", "max>=0", "lateness_p50<1s", "lateness_max!=1"])
+def test_an_assertion_about_times_does_not_hold_if_none_was_measured(text: str) -> None:
+    """Nothing is not fast: who asserts a time wants it to have been measured."""
+    report = attrs.evolve(measured(), figures=Figures((Step(100.0, 4.0),)))
+    held = Assertion.parse(text).check(report)
+    assert not held.holds
+    assert "nothing was measured" in held.value
+
+
+def test_nobody_knows_that_nothing_is_lost_if_it_was_not_verified() -> None:
+    """What was seen to be lost is told, but nothing can be asserted about all."""
+    report = measured()
+    report.verdict.add(Verdict(unverified="the store is away"))
+    held = Assertion.parse("lost==0").check(report)
+    assert not held.holds
+    assert "not verified" in held.value
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,17 @@ def test_verdicts_of_processes_add_up() -> None:
     assert 0 < len(total.examples) < 20
 
 
+def test_what_was_not_verified_does_not_hold() -> None:
+    """Whatever else was found; the first reason is kept."""
+    total = Verdict(acknowledged=3, records=3)
+    assert total.holds
+    total.add(Verdict(unverified="the store is away"))
+    total.add(Verdict(unverified="another one"))
+    total.add(Verdict(acknowledged=1, records=1))
+    assert (total.holds, total.acknowledged, total.lost) == (False, 4, 0)
+    assert total.unverified == "the store is away"
+
+
 def test_a_choice_says_which_press_it_is() -> None:
     """And what isn't one of ours is none."""
     assert choice_number(choice_text(41)) == 41

@@ -86,10 +86,18 @@ def test_a_page_says_what_was_lost_and_what_does_not_hold() -> None:
     assert "&lt;b&gt;press 7&lt;/b&gt; is gone" in html
 
 
+def test_a_page_says_that_it_was_not_verified() -> None:
+    """And why."""
+    report = measured()
+    assert "not verified" not in read(page(report)).text
+    report.verdict.add(Verdict(unverified="the store is <away>"))
+    assert "not verified: the store is <away>" in read(page(report)).text
+
+
 def test_a_run_without_any_answer_has_a_page_too() -> None:
     """Who measured nothing is told so, and not an error."""
     figures = Figures((Step(1.0, 1.0),))
-    figures.counts["commits"] = 0.0
+    figures.counts.update(commits=0.0, counted_after=1.0)
     report = attrs.evolve(measured(), plan=Plan(steps=(Step(1.0, 1.0),)), figures=figures)
     assert "nothing was measured" in read(page(report)).text
 

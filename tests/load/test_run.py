@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -28,6 +29,7 @@ from gamegirl.load import (
     run_name,
     throw_away,
 )
+from gamegirl.load._run import Hand
 from gamegirl.supervisor import Supervisor
 
 PLAN = Plan(steps=(Step(120.0, 2.0),), channels=20, players=3, window=0.5)
@@ -232,6 +234,73 @@ def test_a_process_that_is_killed_ends_the_run() -> None:
     assert workers() == []
 
 
+class Latecomer(Watcher):
+    """Kills or stops the processes when all has been played."""
+
+    def __init__(self, how: signal.Signals) -> None:
+        super().__init__()
+        self._how = how
+
+    def phase(self, name: str, done: int, total: int) -> None:
+        if name == "looking into the store" and done < total:
+            for pid in workers():
+                os.kill(pid, self._how)
+
+
+def test_a_process_that_is_killed_at_the_end_costs_no_figures() -> None:
+    """What it had measured is reported; the verdict says that nobody looked."""
+    report = run(plan(channels=500), "memory://", Latecomer(signal.SIGKILL))
+    assert "ended before it was done" in report.verdict.unverified
+    assert not report.verdict.holds
+    assert report.acknowledged == report.figures.latency.count > 100
+    assert workers() == []
+
+
+def test_a_look_that_takes_too_long_costs_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given up, with its process."""
+
+    class Impatient(Latecomer):
+        def live(self, now: Live) -> None:
+            monkeypatch.setattr("gamegirl.load._run.BOOT_SECONDS", 0.5)
+
+    report = run(plan(channels=500), "memory://", Impatient(signal.SIGSTOP))
+    assert "did not look into the store within 0.5 s: try fewer" in report.verdict.unverified
+    assert report.acknowledged > 100
+    assert workers() == []
+
+
+def test_presses_that_take_too_long_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what to do: there may be too many."""
+    monkeypatch.setattr("gamegirl.load._run._LATE_SECONDS", -13.5)  # Half a second is left.
+    with pytest.raises(LoadError, match=r"not play within 0\.5\d* s: lower the rate, try fewer"):
+        run(PLAN, "memory://")
+    assert workers() == []
+
+
+async def listened(*lines: str) -> Hand:
+    """A process that has told this, to whom it was told."""
+    script = f"print({chr(10).join(lines)!r})"
+    process = await anyio.open_process([sys.executable, "-c", script], stderr=None)
+    async with process:
+        hand = Hand(3, process, Path(os.devnull))
+        await hand.listen()
+    return hand
+
+
+@pytest.mark.anyio
+async def test_a_process_whose_store_is_away_when_it_closes_costs_no_figures() -> None:
+    """It fails after it has told them: only nobody looked into the store."""
+    failure = '["failed", "SupervisorClosedError: the store is away"]'
+    hand = await listened('["played", {"counts": {}}]', failure)
+    assert hand.figures == {"counts": {}}
+    assert hand.done.is_set()
+    assert hand.verdict.unverified == (
+        "process 3 of the load failed: SupervisorClosedError: the store is away"
+    )
+    with pytest.raises(LoadError, match="process 3 of the load failed"):
+        await listened(failure)
+
+
 class Interrupter(Watcher):
     """Presses Ctrl-C, once or again and again."""
 
@@ -327,7 +396,8 @@ def test_the_report_has_what_a_program_reads() -> None:
     assert plain["lateness_ms"]["windows"] > 0
     assert (plain["dropped"], plain["errors"], plain["knee"]) == (0, {}, None)
     assert plain["rss_mib"] >= plain["rss_before_mib"] > 0
-    assert plain["verified"]["lost"] == 0
+    assert (plain["verified"]["lost"], plain["verified"]["unverified"]) == (0, "")
+    assert (plain["restarts"], plain["events_lost"]) == (0, 0)
     assert plain["seed"] == PLAN.seed
     assert plain["settings"]["channels"] == PLAN.channels
     assert {"python", "gamegirl", "redis", "store"} <= set(plain["versions"])

@@ -11,16 +11,14 @@ import pytest
 
 from gamegirl.actors import InvalidInputError
 from gamegirl.load import Arrivals, Plan, Stall, Step, ramp
-from gamegirl.load._crowd import Crowd, channel_name, home, weights
+from gamegirl.load._crowd import Crowd, home, weights
 from gamegirl.load._schedule import arrivals
 
 STEPS = (Step(50.0, 10.0), Step(200.0, 10.0))
 
 
 def crowd(process: int = 0, processes: int = 1, skew: float = 1.0, channels: int = 200) -> Crowd:
-    return Crowd.of(
-        run="t", channels=channels, skew=skew, players=3, process=process, processes=processes
-    )
+    return Crowd.of(channels=channels, skew=skew, players=3, process=process, processes=processes)
 
 
 @pytest.mark.parametrize("kind", Arrivals)
@@ -61,7 +59,7 @@ def test_channels_are_split_between_processes_without_rest() -> None:
     assert sorted(number for part in parts for number in part.numbers) == list(range(200))
     assert sum(part.share for part in parts) == pytest.approx(1.0)
     for process, part in enumerate(parts):
-        assert all(home(channel_name("t", number), 3) == process for number in part.numbers)
+        assert all(home(number, 3) == process for number in part.numbers)
         assert part.numbers
 
 

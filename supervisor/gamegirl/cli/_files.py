@@ -10,12 +10,20 @@ import typer
 
 from gamegirl.cli._console import say
 
+STANDARD = Path("-")
+"""What names the standard output, where an option takes that."""
+
 
 def writable(file: Path | None) -> Path | None:
     """The file of an option; one that can't be written, as far as can be seen, is refused."""
     if file is not None:
         _check(file, file.parent)
     return file
+
+
+def streamable(file: Path | None) -> Path | None:
+    """As `writable`, for an option that takes - as the standard output."""
+    return file if file == STANDARD else writable(file)
 
 
 def makeable(file: Path | None) -> Path | None:

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import os
 import time
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from rich.table import Table
 from gamegirl.actors import InvalidInputError
 from gamegirl.chaos import BenchError, find_redis_server
 from gamegirl.cli._console import errors, output, say, shown, write_json
-from gamegirl.cli._files import written
+from gamegirl.cli._files import STANDARD, written
 from gamegirl.cli._meter import PATIENCE_SECONDS
 from gamegirl.cli._target import VARIABLE
 from gamegirl.load import (
@@ -49,7 +49,6 @@ from gamegirl.supervisor import Durability
 DEFAULT_RATE = 500.0
 
 _BAR = 40
-_STANDARD = Path("-")
 
 
 @attrs.frozen(kw_only=True)
@@ -133,23 +132,25 @@ def understood() -> Generator[None]:
         raise typer.Exit(2) from None
 
 
-def play(order: Order) -> Report:
-    """Play what was ordered.
+def play(order: Order, told: Callable[[Report], bool]) -> bool:
+    """Play what was ordered, and give what came of it to `told`; returns what that returns.
 
     Raises:
         TargetError: There is no store that it may be played on.
         LoadError: It could not be played to its end.
     """
 
-    async def work() -> Report:
+    async def work() -> bool:
         run = run_name()
         async with _target(order, run) as target:
             say(f"On {target.shown}{f' ({target.server})' if target.server else ''}.")
             with Screen() as screen:
                 report = await LoadRun(order.plan, target, run, screen).play()
+            # Before anything is deleted, which may take long, or fail.
+            good = told(report)
         if order.keep:
             say(f"The games are kept: channels load-{run}-0 to -{order.plan.channels - 1}.")
-        return report
+        return good
 
     return anyio.run(work)
 
@@ -223,6 +224,14 @@ def live_line(now: Live) -> str:
     )
 
 
+def tell(order: Order, report: Report, json_file: Path | None, html_file: Path | None) -> bool:
+    """Show what came of it and write the files; returns whether all is as it must be."""
+    held = [one.check(report) for one in order.assertions]
+    show(report, held, to_errors=json_file == STANDARD)
+    done = write(report, held, json_file, html_file)
+    return done and report.verdict.holds and all(one.holds for one in held)
+
+
 def write(
     report: Report, held: Sequence[Held], json_file: Path | None, html_file: Path | None
 ) -> bool:
@@ -230,7 +239,7 @@ def write(
     done = True
     if json_file is not None:
         plain = {**report.plain(), "assertions": [attrs.asdict(one) for one in held]}
-        if json_file == _STANDARD:
+        if json_file == STANDARD:
             done = written("the standard output", lambda: write_json(plain))
         else:
             text = json.dumps(plain, indent=2) + "\n"
@@ -280,6 +289,9 @@ def _figures(report: Report) -> Table:
         "commits",
         f"{report.commits_per_s:,.1f}/s, {report.presses_per_commit:.2f} presses each",
     )
+    for name, count in (("restarts", report.restarts), ("events lost", report.events_lost)):
+        if count:
+            table.add_row(name, f"{count:,}", style="red")
     table.add_row("memory", f"{report.rss_mib:,.1f} MiB at most")
     table.add_row("seed", str(report.plan.seed))
     return table
@@ -353,6 +365,8 @@ def _bar(part: float) -> str:
 
 def _tell_verdict(console: Console, report: Report) -> None:
     verdict = report.verdict
+    if verdict.unverified:
+        console.print(shown(f"not verified: {verdict.unverified}", "red"), soft_wrap=True)
     line = (
         f"Looked for {verdict.acknowledged:,} acknowledged presses in the store: "
         f"{verdict.lost:,} lost. {verdict.records:,} are in records, {verdict.closed_turns:,} in "

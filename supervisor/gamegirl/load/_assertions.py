@@ -6,11 +6,12 @@ import operator
 import re
 from collections.abc import Callable
 from enum import Enum
+from typing import TypeAlias
 
 import attrs
 
 from gamegirl.actors import InvalidInputError
-from gamegirl.load._histogram import PERCENTILES
+from gamegirl.load._histogram import PERCENTILES, Histogram
 from gamegirl.load._report import Report
 
 
@@ -45,12 +46,20 @@ _FORM = re.compile(
 )
 
 
-def _of_latency(name: str) -> Callable[[Report], float]:
-    return lambda report: report.figures.latency.figures()[name]
+_Measure: TypeAlias = Callable[[Report], "float | str"]
+"""Gives a figure, or says why there is none."""
 
 
-def _of_lateness(name: str) -> Callable[[Report], float]:
-    return lambda report: report.figures.lateness.figures()[name]
+def _of_latency(name: str) -> _Measure:
+    return lambda report: _time(report.figures.latency, name)
+
+
+def _of_lateness(name: str) -> _Measure:
+    return lambda report: _time(report.figures.lateness, name)
+
+
+def _time(histogram: Histogram, name: str) -> float | str:
+    return histogram.figures()[name] if histogram.count else "unknown: nothing was measured"
 
 
 def _knee(report: Report) -> float:
@@ -58,7 +67,12 @@ def _knee(report: Report) -> float:
     return knee.rate_per_s if knee is not None else 0.0
 
 
-_FIGURES: dict[str, tuple[_Kind, Callable[[Report], float]]] = {
+def _lost(report: Report) -> float | str:
+    verdict = report.verdict
+    return "unknown: it was not verified" if verdict.unverified else verdict.lost
+
+
+_FIGURES: dict[str, tuple[_Kind, _Measure]] = {
     **{name: (_Kind.TIME, _of_latency(name)) for name in (*PERCENTILES, "max")},
     **{f"lateness_{name}": (_Kind.TIME, _of_lateness(name)) for name in (*PERCENTILES, "max")},
     "offered": (_Kind.RATE, lambda report: report.offered_per_s),
@@ -68,7 +82,7 @@ _FIGURES: dict[str, tuple[_Kind, Callable[[Report], float]]] = {
     "acknowledged": (_Kind.COUNT, lambda report: report.acknowledged),
     "dropped": (_Kind.COUNT, lambda report: report.dropped),
     "errors": (_Kind.COUNT, lambda report: report.failed),
-    "lost": (_Kind.COUNT, lambda report: report.verdict.lost),
+    "lost": (_Kind.COUNT, _lost),
     "windows": (_Kind.COUNT, lambda report: report.figures.lateness.count),
     "presses_per_commit": (_Kind.COUNT, lambda report: report.presses_per_commit),
     "rss": (_Kind.MEMORY, lambda report: report.rss_mib),
@@ -84,7 +98,7 @@ class Held:
 
     Attributes:
         text: The assertion.
-        value: What was measured, with its unit.
+        value: What was measured, with its unit; or that nothing was, of which nothing holds.
         holds: Whether it is so.
     """
 
@@ -147,5 +161,7 @@ class Assertion:
         """Whether it is true of a report."""
         kind, measure = _FIGURES[self.name]
         value = measure(report)
+        if isinstance(value, str):
+            return Held(self.text, value, holds=False)
         held = _COMPARE[self.compare](value, self.bound)
         return Held(self.text, f"{round(value, 3):,.12g}{kind.value}", held)

@@ -16,9 +16,12 @@ def channel_name(run: str, number: int) -> str:
     return f"load-{run}-{number}"
 
 
-def home(channel: str, processes: int) -> int:
-    """The process that a channel is played in: by its name's hash, as any gateway could do it."""
-    return zlib.crc32(channel.encode()) % processes
+def home(number: int, processes: int) -> int:
+    """The process that a channel is played in: by its number's hash, so that busy ones mix.
+
+    Each run's channels have other names, and one seed is to split them alike in all runs.
+    """
+    return zlib.crc32(str(number).encode()) % processes
 
 
 def weights(channels: int, skew: float) -> list[float]:
@@ -49,15 +52,9 @@ class Crowd:
     _cumulative: Sequence[float]
 
     @classmethod
-    def of(
-        cls, *, run: str, channels: int, skew: float, players: int, process: int, processes: int
-    ) -> Crowd:
+    def of(cls, *, channels: int, skew: float, players: int, process: int, processes: int) -> Crowd:
         """The crowd of one of the processes."""
-        numbers = [
-            number
-            for number in range(channels)
-            if home(channel_name(run, number), processes) == process
-        ]
+        numbers = [number for number in range(channels) if home(number, processes) == process]
         business = weights(channels, skew)
         cumulative = list(accumulate(business[number] for number in numbers))
         return cls(numbers, cumulative[-1] if cumulative else 0.0, players, cumulative)

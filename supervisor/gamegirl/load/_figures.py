@@ -43,9 +43,10 @@ class Interval:
         dropped: Of these, those that were not begun, as too many were unanswered.
         failed: Of these, those that got an error, or no answer.
         acknowledged: Of these, those that were.
-        answered: Acknowledgements that came in it, whenever their presses were due.
+        answered: Acknowledgements that came in it, before the end of offers, whenever their presses
+            were due.
         latency: Of those that were due in it, from then to their answers or errors.
-        lateness: Of windows that closed in it.
+        lateness: Of windows that closed in it; in the last one also of those that had not.
         rss_mib: What was resident in memory at its end.
     """
 
@@ -104,8 +105,11 @@ class Figures:
     Attributes:
         bounds: When intervals begin and end, seconds from the start.
         intervals: What was measured in each.
+        until: When presses are offered no more, seconds from the start; earlier than planned if it
+            was stopped.
         latency: Of all presses that were begun, from when they were due to their answers or errors.
-        lateness: Of all windows, from their deadline to the event of their committed close.
+        lateness: Of all windows, from their deadline to the event of their committed close; of
+            those that are overdue when the run ends, to that end.
         errors: How many presses failed, by the error's class.
         counts: What else was counted, each of which adds up over processes.
     """
@@ -117,8 +121,8 @@ class Figures:
         self.lateness = Histogram(exact=True)
         self.errors: dict[str, int] = {}
         self.counts: dict[str, float] = {}
+        self.until = self.bounds[-1]
         self._last = len(self.intervals) - 1
-        self._end = self.bounds[-1]
 
     def at(self, offset: float) -> Interval:
         """The interval that a time is in; all before or after them is in the first or the last."""
@@ -128,7 +132,7 @@ class Figures:
         """A press that was due at one time was answered at another."""
         self.at(due).acknowledged += 1
         self._waited(due, answered)
-        if answered < self._end:
+        if answered < self.until:
             self.at(answered).answered += 1
 
     def failed(self, due: float, told: float, kind: str) -> None:
@@ -145,7 +149,7 @@ class Figures:
         self.latency.record(told - due)
 
     def closed(self, at: float, late: float) -> None:
-        """A window's close was committed, so many seconds after its deadline."""
+        """A window's close was told, or had not been at the end, so long after its deadline."""
         interval = self.at(at)
         if interval.lateness is None:
             interval.lateness = Histogram()

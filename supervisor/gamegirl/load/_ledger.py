@@ -45,6 +45,7 @@ class Verdict:
             there.
         lost: Those of turns in which their player has no choice, or one that was replaced.
         foreign: Choices in the store that nobody made there, or that had been refused.
+        unverified: Why not all of the store could be looked at; empty: it was.
         examples: Some of what is wrong, in words.
     """
 
@@ -55,14 +56,15 @@ class Verdict:
     replaced: int = 0
     lost: int = 0
     foreign: int = 0
+    unverified: str = ""
     examples: list[str] = attrs.Factory(list[str])
 
     EXAMPLES_MAX = 10
 
     @property
     def holds(self) -> bool:
-        """Whether the store has what was acknowledged, and nothing else."""
-        return not self.lost and not self.foreign
+        """Whether the store is known to have what was acknowledged, and nothing else."""
+        return not self.lost and not self.foreign and not self.unverified
 
     def add(self, other: Verdict) -> None:
         """Count another process's presses too."""
@@ -73,6 +75,7 @@ class Verdict:
         self.replaced += other.replaced
         self.lost += other.lost
         self.foreign += other.foreign
+        self.unverified = self.unverified or other.unverified
         self.examples = (self.examples + other.examples)[: self.EXAMPLES_MAX]
 
     def example(self, text: str) -> None:

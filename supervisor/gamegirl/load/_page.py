@@ -71,7 +71,7 @@ def _plots(report: Report) -> Iterator[tuple[str, str, str]]:
     if report.figures.lateness.count:
         yield (
             "Lateness of windows",
-            "From the deadline to the event of the committed close.",
+            "From the deadline to the event of the committed close, or to the end of the run.",
             plots.lateness_plot(report),
         )
     yield ("Memory", "Resident, over all processes.", plots.memory_plot(report))

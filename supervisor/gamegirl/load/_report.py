@@ -128,14 +128,25 @@ class Report:
 
     @property
     def commits_per_s(self) -> float:
-        """Commits of channels a second."""
-        return self.figures.counts["commits"] / self.seconds
+        """Commits of channels a second, while presses were offered."""
+        counts = self.figures.counts
+        return counts["commits"] / max(counts["counted_after"] / self.plan.processes, 0.001)
 
     @property
     def presses_per_commit(self) -> float:
-        """Answers for each commit, closes and records among them."""
-        commits = self.figures.counts["commits"]
-        return self._sum("answered") / commits if commits else 0.0
+        """Answers for each commit, closes and records among them, while presses were offered."""
+        counts = self.figures.counts
+        return counts["answers"] / counts["commits"] if counts["commits"] else 0.0
+
+    @property
+    def restarts(self) -> int:
+        """Crashes of channels, each followed by a restart or by failure."""
+        return int(self.figures.counts["restarts"])
+
+    @property
+    def events_lost(self) -> int:
+        """Events that came too fast to be seen: lateness is without the windows they are of."""
+        return int(self.figures.counts.get("events_lost", 0))
 
     @property
     def rss_mib(self) -> float:
@@ -196,6 +207,8 @@ class Report:
             "rss_before_mib": round(counts["rss_before_mib"], 1),
             "rss_booted_mib": round(counts["rss_booted_mib"], 1),
             "sessions": int(counts["sessions"]),
+            "restarts": self.restarts,
+            "events_lost": self.events_lost,
             "verified": verdict,
             "steps": [attrs.asdict(one) for one in self.steps],
             "knee": None if knee is None else attrs.asdict(knee),

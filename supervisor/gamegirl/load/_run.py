@@ -28,7 +28,7 @@ from gamegirl.load._figures import Figures
 from gamegirl.load._ledger import Verdict
 from gamegirl.load._plan import Plan
 from gamegirl.load._report import Report
-from gamegirl.load._share import GRACE_SECONDS, Tick
+from gamegirl.load._share import GRACE_SECONDS, OVERTIME_SECONDS, Tick
 from gamegirl.load._target import Target
 
 BOOT_SECONDS = 600.0
@@ -39,6 +39,7 @@ _LINE_MAX = 1 << 28
 _AHEAD_SECONDS = 0.2
 _LIVE_SECONDS = 0.5
 _LOOK_SECONDS = 0.1
+_COUNT_SECONDS = 1e-5
 _LATE_SECONDS = 60.0
 _LOG_SHOWN = 2000
 
@@ -83,7 +84,17 @@ class Watch(Protocol):
 
 
 class Hand:
-    """A process that plays a share, as the run sees it."""
+    """A process that plays a share, as the run sees it.
+
+    Attributes:
+        ready: It has started its games.
+        played: It has told its figures.
+        done: It has told what the store said of them, or never will.
+        booted: So many games have been started.
+        looked: So many channels have been looked at in the store.
+        figures: What it measured, once it has played.
+        verdict: What the store said, once it is done.
+    """
 
     def __init__(self, number: int, process: Process, log: Path) -> None:
         self._number = number
@@ -96,7 +107,8 @@ class Hand:
         self.looked = 0
         self._seen = Tick(0.0, 0, 0, 0, 0, 0, 0, 0.0, ())
         self._ticks: list[Tick] = []
-        self.result: dict[str, Any] = {}
+        self.figures: dict[str, Any] = {}
+        self.verdict = Verdict()
 
     async def tell(self, order: str, content: Any = True) -> None:
         """Order something."""
@@ -105,22 +117,37 @@ class Hand:
             await self._process.stdin.send(json.dumps({order: content}).encode() + b"\n")
 
     async def listen(self) -> None:
-        """Take what it tells, until it has told its result.
+        """Take what it tells, until it is done.
+
+        If it fails after it has played, only the store was not looked into.
 
         Raises:
-            LoadError: It ended before that.
+            LoadError: It failed before.
         """
         assert self._process.stdout is not None
         lines = BufferedByteReceiveStream(self._process.stdout)
         while not self.done.is_set():
             try:
                 line = await lines.receive_until(b"\n", _LINE_MAX)
-            except (anyio.EndOfStream, anyio.IncompleteRead):
-                raise LoadError(
-                    f"process {self._number} of the load ended before it was done{self._tail()}"
-                ) from None
-            what, content = json.loads(line)
-            self._take(what, content)
+            except (anyio.EndOfStream, anyio.IncompleteRead, anyio.ClosedResourceError):
+                self._fail(f"ended before it was done{self._tail()}")
+            else:
+                what, content = json.loads(line)
+                self._take(what, content)
+
+    def give_up(self, reason: str) -> None:
+        """Wait no longer for what it tells: that it ends is no news any more."""
+        if not self.done.is_set():
+            self.verdict = Verdict(unverified=reason)
+            self.done.set()
+            with suppress(ProcessLookupError):  # It has ended.
+                self._process.kill()
+
+    def _fail(self, how: str) -> None:
+        reason = f"process {self._number} of the load {how}"
+        if not self.played.is_set() and not self.done.is_set():
+            raise LoadError(reason)
+        self.give_up(reason)
 
     @property
     def has_news(self) -> bool:
@@ -143,12 +170,13 @@ class Hand:
         elif what == worker.READY:
             self.ready.set()
         elif what == worker.PLAYED:
+            self.figures = content
             self.played.set()
         elif what == worker.RESULT:
-            self.result = content
+            self.verdict = Verdict(**content)
             self.done.set()
         else:
-            raise LoadError(f"process {self._number} of the load failed: {content}")
+            self._fail(f"failed: {content}")
 
     def _tail(self) -> str:
         text = self._log.read_text(errors="replace")[-_LOG_SHOWN:].strip()
@@ -176,10 +204,11 @@ class LoadRun:
     async def play(self) -> Report:
         """Play, look into the store, and report.
 
-        The first SIGINT ends the presses early, a second one, or a SIGTERM, everything.
+        The first SIGINT ends the presses early, a second one, or a SIGTERM, everything. What was
+        played is reported also if the store can't be looked into: then the verdict says so.
 
         Raises:
-            LoadError: A process ended, or the store could not be used.
+            LoadError: A process ended, or the store could not be used, before all had played.
             KeyboardInterrupt: It was ended, or interrupted before anything was played.
         """
         report: Report | None = None
@@ -224,9 +253,8 @@ class LoadRun:
                 await process.stdin.send(json.dumps(given).encode() + b"\n")
             yield hands
         except BaseException:
-            for process in processes:
-                if process.returncode is None:
-                    process.kill()
+            for hand in hands:
+                hand.give_up("the run has ended")
             raise
         finally:
             with anyio.CancelScope(shield=True):
@@ -251,7 +279,10 @@ class LoadRun:
         begin = time.time() + _AHEAD_SECONDS
         for hand in hands:
             await hand.tell(worker.BEGIN, begin)
-        with _bounded(plan.seconds + GRACE_SECONDS + _LATE_SECONDS, "play"):
+        # Beyond the overtime, presses that were not begun are counted, which may be nearly all.
+        counting = _COUNT_SECONDS * sum(step.rate * step.seconds for step in plan.steps)
+        late = OVERTIME_SECONDS + counting + GRACE_SECONDS + _LATE_SECONDS
+        with _bounded(plan.seconds + late, "play", "lower the rate, "):
             async with anyio.create_task_group() as watching:
                 watching.start_soon(self._show, begin)
                 for hand in hands:
@@ -259,12 +290,16 @@ class LoadRun:
                 watching.cancel_scope.cancel()
         for hand in hands:
             await hand.tell(worker.VERIFY)
-        with _bounded(BOOT_SECONDS, "look into the store"):
-            await self._progress("looking into the store", "looked", [h.done for h in hands])
+        try:
+            with _bounded(BOOT_SECONDS, "look into the store"):
+                await self._progress("looking into the store", "looked", [h.done for h in hands])
+        except LoadError as error:
+            for hand in hands:
+                hand.give_up(str(error))
         figures, verdict = Figures(plan.steps), Verdict()
         for hand in hands:
-            figures.add(Figures.of_plain(plan.steps, hand.result["figures"]))
-            verdict.add(Verdict(**hand.result["verdict"]))
+            figures.add(Figures.of_plain(plan.steps, hand.figures))
+            verdict.add(hand.verdict)
         return Report(
             plan=plan,
             figures=figures,
@@ -338,15 +373,15 @@ async def _start(log: IO[bytes]) -> Process:
 
 
 @contextmanager
-def _bounded(seconds: float, doing: str) -> Generator[None]:
-    """A time limit, told as what took too long."""
+def _bounded(seconds: float, doing: str, first: str = "") -> Generator[None]:
+    """A time limit, told as what took too long, and what to try, something else first."""
     try:
         with anyio.fail_after(seconds):
             yield
     except TimeoutError:
         raise LoadError(
-            f"the load did not {doing} within {seconds:g} s: try fewer channels, or look at the "
-            "store"
+            f"the load did not {doing} within {seconds:g} s: {first}try fewer channels, or look "
+            "at the store"
         ) from None
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import asynccontextmanager, suppress
+from math import inf
+from typing import TypeVar
 
 import anyio
 import attrs
@@ -21,6 +22,7 @@ from gamegirl.actors import (
     Session,
     SessionRef,
     StoreUnavailableError,
+    SupervisorClosedError,
     TurnClosed,
     WindowOpened,
 )
@@ -41,16 +43,22 @@ from gamegirl.load._stores import LoadStore
 from gamegirl.supervisor import EventsLost, Settings, Statistics, Store, Supervisor
 from gamegirl.supervisor.stores import ActorKey
 
+OVERTIME_SECONDS = 2.0
+"""Presses that were due may be begun so long after the end of offers; the rest is dropped."""
+
 GRACE_SECONDS = 10.0
-"""Presses that are unanswered so long after the last one was due count as failed."""
+"""Presses that are unanswered so long after the last one was begun count as failed."""
 
 _SIDE_BY_SIDE = 200
 _YIELD_PRESSES = 32
+_YIELD_COUNTED = 4096
 _TICK_SECONDS = 0.5
 _RECENT_MAX = 200
 _MIB = 1 << 20
 _RETRY_SECONDS = 0.1
-_TRIES = 100
+_PATIENCE_SECONDS = 20.0
+
+T = TypeVar("T")
 
 Job = tuple[float, int, int]
 """When a press is due, in which channel (its position here), whose."""
@@ -87,7 +95,9 @@ def settings_of(plan: Plan) -> Settings:
     """What the supervisors of a plan use: the defaults, unless the plan says otherwise."""
     defaults = Settings()
     # All turns of the run stay in the history, or they could not be looked for in it afterwards.
-    turns = int((plan.seconds + 2 * GRACE_SECONDS) / plan.window) + 2
+    # They go on beyond its end: presses are begun in overtime, then those that were not are
+    # counted, then answers are waited for, and at last the supervisor drains.
+    turns = int((plan.seconds + 3 * GRACE_SECONDS) / plan.window) + 2
     stalled = plan.stall.seconds if plan.stall is not None else 0.0
     return Settings(
         window_seconds=plan.window,
@@ -128,7 +138,6 @@ class Share:
         self._settings = settings_of(plan)
         self._store = self._own(store)
         self.crowd = Crowd.of(
-            run=run,
             channels=plan.channels,
             skew=plan.skew,
             players=plan.players,
@@ -142,18 +151,22 @@ class Share:
         self._process_here = psutil.Process()
         self._sessions: list[SessionRef] = []
         self._recent: list[float] = []
-        self._stopped = False
+        self._deadlines: dict[str, float] = {}
+        self._begin = inf
 
     def _own(self, store: Store) -> LoadStore:
         prefix = channel_name(self._run, 0)[:-1]
 
+        def ours(actor: ActorKey) -> bool:
+            return actor.actor_id.startswith(prefix)
+
         def mine(actor: ActorKey) -> bool:
-            return (
-                actor.actor_id.startswith(prefix)
-                and home(actor.actor_id, self._plan.processes) == self._process
+            return ours(actor) and (
+                home(int(actor.actor_id.removeprefix(prefix)), self._plan.processes)
+                == self._process
             )
 
-        return LoadStore(store, mine)
+        return LoadStore(store, mine, ours)
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[None]:
@@ -191,11 +204,14 @@ class Share:
         booted(done)
 
     def stop(self) -> None:
-        """Offer no more presses."""
-        self._stopped = True
+        """Offer no presses but those that are due by now."""
+        self.figures.until = min(self.figures.until, max(self._now(), 0.0))
 
     async def play(self, begin: float, tick: Callable[[Tick], None]) -> None:
-        """Offer presses from then on, by the monotonic clock, and wait for their answers."""
+        """Offer presses from then on, by the monotonic clock, and wait for their answers.
+
+        Every press that is due before the end of offers is begun, or counted as dropped.
+        """
         self._begin = begin
         stall = self._plan.stall
         if stall is not None:
@@ -206,13 +222,18 @@ class Share:
             watchers.start_soon(self._tell, tick)
             async with anyio.create_task_group() as tasks:
                 self._pressers = Pressers(tasks, self._in_flight_max(), self._press)
-                await self._offer()
-                await self._count(before)
+                async with anyio.create_task_group() as offering:
+                    offering.start_soon(self._count, before)
+                    await self._offer()
                 with anyio.move_on_after(GRACE_SECONDS):
                     while self._pressers.busy:  # noqa: ASYNC110 - nobody has an event for it
                         await anyio.sleep(0.01)
                 tasks.cancel_scope.cancel()
             watchers.cancel_scope.cancel()
+        for deadline in self._deadlines.values():
+            if (late := time.time() - deadline) > 0:
+                self.figures.closed(self._now(), late)
+        self.figures.counts["restarts"] = self._supervisor.statistics().restarts - before.restarts
         tick(self._tick())
         self._fill_memory()
 
@@ -226,32 +247,37 @@ class Share:
         schedule = arrivals(
             plan.steps, plan.arrivals, crowd.share, random.Random(f"{seed} schedule")
         )
+        late = False
         for number, due in enumerate(schedule):
-            wait = self._begin + due - time.monotonic()
-            if wait <= 0 and number % _YIELD_PRESSES == 0:
+            if due > self._now():
+                await self._reach(due)
+            elif number % (_YIELD_COUNTED if late else _YIELD_PRESSES) == 0:
                 # However late we are, those who were begun get on.
                 await checkpoint()
-            while wait > 0:
-                await anyio.sleep(wait)  # Loops that count in milliseconds wake us too early.
-                wait = self._begin + due - time.monotonic()
-            if self._stopped:
+            if due >= figures.until:
                 return
+            late = self._now() > figures.until + OVERTIME_SECONDS
             interval = figures.at(due)
             interval.offered += 1
-            if not pressers.take((due, *crowd.choose(choose))):
+            if late or not pressers.take((due, *crowd.choose(choose))):
                 interval.dropped += 1
-        left = self._begin + plan.seconds - time.monotonic()
-        while left > 0 and not self._stopped:
+
+    async def _reach(self, at: float) -> None:
+        """Wait until then, or until the end of offers: it is looked whether that has moved."""
+        # Loops that count in milliseconds wake us too early, and nobody has an event for the end.
+        while (left := min(at, self.figures.until) - self._now()) > 0:  # noqa: ASYNC110
             await anyio.sleep(min(left, _TICK_SECONDS))
-            left = self._begin + plan.seconds - time.monotonic()
 
     async def _count(self, before: Statistics) -> None:
+        """Count what was done when offers end, however many presses are to be begun yet."""
+        await self._reach(inf)
         after, counts = self._supervisor.statistics(), self.figures.counts
-        counts["seconds"] = min(time.monotonic() - self._begin, self._plan.seconds)
+        counts["seconds"] = self.figures.until
+        counts["counted_after"] = self._now()  # A busy loop may have woken us late.
+        counts["answers"] = sum(interval.acknowledged for interval in self.figures.intervals)
         counts["commits"] = after.commits - before.commits
         counts["batches"] = after.batches - before.batches
         counts["sessions"] = sum(after.live.values())
-        counts["restarts"] = after.restarts - before.restarts
 
     def _now(self) -> float:
         """Seconds from the start."""
@@ -280,7 +306,7 @@ class Share:
 
     async def _watch(self) -> None:
         """Note how late windows close: when we are told, and so would be any host."""
-        deadlines: dict[str, float] = {}
+        deadlines = self._deadlines
         async with self._supervisor.events() as events:
             async for event in events:
                 if isinstance(event, WindowOpened):
@@ -293,6 +319,7 @@ class Share:
                 elif isinstance(event, EventsLost):
                     counts = self.figures.counts
                     counts["events_lost"] = counts.get("events_lost", 0) + event.count
+                    deadlines.clear()  # Nobody knows which of them have closed.
 
     async def _tell(self, tick: Callable[[Tick], None]) -> None:
         while True:
@@ -336,13 +363,22 @@ class Share:
         Args:
             store: A handle on the store that nothing of this run has used.
             looked: Is told how many channels have been looked at.
+
+        Returns:
+            What was found; if the store can't be reached, as far as it was, and why no further.
         """
         verdict, done = Verdict(), 0
 
         async def look(position: int) -> None:
             nonlocal done
+            if verdict.unverified:
+                return  # One has waited in vain: all would.
             session = supervisor.session(channel_name(self._run, self.crowd.numbers[position]))
-            placed = await _patiently(lambda: self._placed(session))
+            try:
+                placed = await _patiently(lambda: self._placed(session))
+            except GameGirlError as error:
+                verdict.unverified = f"{type(error).__name__}: {error}"
+                return
             verdict.add(self._ledger.judge(position, session.channel_id, placed))
             done += 1
             if done % _SIDE_BY_SIDE == 0:
@@ -350,8 +386,21 @@ class Share:
 
         # Nothing that was kept in memory is asked: this supervisor knows only what is stored.
         settings = attrs.evolve(self._settings, lease_seconds=Settings().lease_seconds)
-        async with Supervisor(self._own(store), settings=settings) as supervisor:
+
+        async def start() -> Supervisor:
+            started = Supervisor(self._own(store), settings=settings)
+            await started.start()
+            return started
+
+        try:
+            supervisor = await _patiently(start)
+        except GameGirlError as error:
+            return Verdict(unverified=f"{type(error).__name__}: {error}")
+        try:
             await _side_by_side(range(len(self.crowd.numbers)), look)
+        finally:
+            with suppress(SupervisorClosedError):  # All that it was for is done.
+                await supervisor.aclose()
         looked(done)
         return verdict
 
@@ -386,11 +435,13 @@ async def _side_by_side(positions: Iterable[int], work: Callable[[int], Awaitabl
             tasks.start_soon(run)
 
 
-async def _patiently(read: Callable[[], Awaitable[Any]]) -> Any:
-    """Read again while the store is slow, or the lease of what was played runs out."""
-    for _ in range(_TRIES):
+async def _patiently(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Try again while the store is slow or away, or the lease of what was played runs out."""
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while True:
         try:
-            return await read()
+            return await attempt()
         except (OwnedElsewhereError, StoreUnavailableError):
-            await anyio.sleep(_RETRY_SECONDS)
-    return await read()
+            if time.monotonic() > until:
+                raise
+        await anyio.sleep(_RETRY_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from math import inf
 
 import anyio
 
@@ -32,14 +33,21 @@ class LoadStore:
     Args:
         store: The store.
         mine: Whether an actor is played here.
+        ours: Whether an actor is played in this run, here or in another process.
 
     Attributes:
         stalled: From when until when nothing reaches the store, by the monotonic clock.
     """
 
-    def __init__(self, store: Store, mine: Callable[[ActorKey], bool]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        mine: Callable[[ActorKey], bool],
+        ours: Callable[[ActorKey], bool],
+    ) -> None:
         self._store = store
         self._mine = mine
+        self._ours = ours
         self.stalled: tuple[float, float] | None = None
 
     def __repr__(self) -> str:
@@ -90,10 +98,15 @@ class LoadStore:
         await self._pass()
         return await self._store.read(keys)
 
-    async def due(self, until: float) -> Sequence[Due]:
-        """What is due here."""
+    async def due(self, until: float, since: float = -inf) -> Sequence[Due]:
+        """What is due here, and in the run's other processes as long as they live."""
         await self._pass()
-        return [due for due in await self._store.due(until) if self._mine(due.actor)]
+        # To pass the others' by is part of a process's work.
+        return [
+            due
+            for due in await self._store.due(until, since)
+            if self._mine(due.actor) or (due.lease_seconds > 0 and self._ours(due.actor))
+        ]
 
     def scan(self, prefix: str) -> AsyncIterator[Sequence[str]]:
         """See `Store`."""

@@ -32,7 +32,7 @@ BOOTED, READY, TICK, PLAYED, LOOKED, RESULT, FAILED = (
     "result",
     "failed",
 )
-"""What a worker tells."""
+"""What a worker tells: with PLAYED its figures, with RESULT what the store said of them."""
 
 _CHUNK = 1 << 16
 _INPUT, _OUTPUT = 0, 1
@@ -97,12 +97,13 @@ class _Worker:
             _tell(READY)
             await self._begin.wait()
             await self._share.play(self._begins_at, _tell_tick)
-        _tell(PLAYED)
+            # Before closing, which fails if the store is away.
+            _tell(PLAYED, self._share.figures.plain())
         await self._verify.wait()
         store = self._store
         fresh = store.sibling() if isinstance(store, MemoryStore) else open_store(self._url)
         verdict = await self._share.verify(fresh, lambda done: _tell(LOOKED, done))
-        _tell(RESULT, {"figures": self._share.figures.plain(), "verdict": attrs.asdict(verdict)})
+        _tell(RESULT, attrs.asdict(verdict))
 
 
 def _tell_tick(tick: Tick) -> None:
