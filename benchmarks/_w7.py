@@ -113,6 +113,7 @@ def _counting(supervisor: Supervisor, url: str) -> Measure:
     """Count what one press after the other costs the server."""
 
     async def measure() -> Sample:
+        first = await anyio.to_thread.run_sync(_counts, url)
         before = await anyio.to_thread.run_sync(_counts, url)
         for player in range(_PRESSES):
             for channel in range(_SESSIONS):
@@ -120,14 +121,18 @@ def _counting(supervisor: Supervisor, url: str) -> Measure:
                 await session.press(player_id(player), player_name(player), CHOICE)
         after = await anyio.to_thread.run_sync(_counts, url)
         presses = _PRESSES * _SESSIONS
-        commands, received = (late - early for early, late in zip(before, after, strict=True))
+        # To ask takes bytes itself.
+        commands, received = (
+            late - early - (early - earlier)
+            for earlier, early, late in zip(first, before, after, strict=True)
+        )
         return {"commands": commands / presses, "bytes": received / presses}
 
     return measure
 
 
 def _counts(url: str) -> Sequence[int]:
-    """Commands and bytes so far, without those of asking for them."""
+    """Commands, without those of asking for them, and bytes so far."""
     client: Any = redis.Redis.from_url(url)  # pyright: ignore[reportUnknownMemberType]
     with client:
         received = int(client.info("stats")["total_net_input_bytes"])
