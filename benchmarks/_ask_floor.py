@@ -3,7 +3,9 @@
 What is left out is what makes an actor: the check of the thread, the lookup among kinds, whether it
 is live, idle and in time, and what else than an answer may come of a decision. The second floor
 has the two of these without which nothing could be trusted: a call from another thread is noticed,
-and a decision that writes, performs, postpones or refuses isn't taken for an answer.
+and a decision that writes, performs, postpones or refuses isn't taken for an answer. The third also
+has what an actor can't be without: it is looked up by kind and id, seen to be idle, and noted to
+have been used. It has no timers, no bound of time between yields, and no crashes.
 """
 
 from __future__ import annotations
@@ -73,6 +75,50 @@ class _CheckingHost(_Host):
         raise NotImplementedError("more comes of it than an answer")
 
 
+class _Cell:
+    """An actor, as far as it is needed to answer while it is idle."""
+
+    __slots__ = ("backlog", "last_used", "state")
+
+    def __init__(self, state: EchoState) -> None:
+        self.state = state
+        self.backlog: object = None
+        self.last_used = 0.0
+
+
+@attrs.define
+class _ActorHost(_CheckingHost):
+    """The same, for actors."""
+
+    _kinds: dict[str, dict[str, _Cell]] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._kinds = {Echo.kind: {name: _Cell(state) for name, state in self._states.items()}}
+
+    async def ask(self, kind: str, actor_id: str, message: int) -> Any:
+        if get_ident() != self._thread:
+            raise RuntimeError("asked from another thread")
+        self._handled += 1
+        if self._handled >= self._yield_at:
+            self._yield_at = self._handled + _YIELD_MESSAGES
+            await self._checkpoint()
+        now = monotonic() + self._offset
+        cell = self._kinds[kind][actor_id]
+        if cell.backlog is not None:
+            raise NotImplementedError("it has to wait")
+        cell.last_used = now
+        decision = self._behaviour.handle(cell.state, message, now)
+        reply = decision.reply
+        if (
+            not (decision.writes or decision.effects)
+            and not (decision.requires or decision.quarantined)
+            and decision.error is None
+            and reply.__class__ is not Later
+        ):
+            return reply
+        raise NotImplementedError("more comes of it than an answer")
+
+
 def ask_floor(site: Site, actors: int) -> AbstractAsyncContextManager[Measure]:
     """Asks that are answered with nothing checked."""
     return _asked(site, actors, _Host)
@@ -81,6 +127,11 @@ def ask_floor(site: Site, actors: int) -> AbstractAsyncContextManager[Measure]:
 def checking_floor(site: Site, actors: int) -> AbstractAsyncContextManager[Measure]:
     """Asks that look at their thread and at what was decided."""
     return _asked(site, actors, _CheckingHost)
+
+
+def actor_floor(site: Site, actors: int) -> AbstractAsyncContextManager[Measure]:
+    """Asks of actors that are looked up, seen to be idle and noted to be used."""
+    return _asked(site, actors, _ActorHost)
 
 
 @asynccontextmanager

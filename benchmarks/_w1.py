@@ -8,7 +8,7 @@ from functools import partial
 from typing import TypeAlias
 
 from benchmarks import _mailboxes
-from benchmarks._ask_floor import ask_floor, checking_floor
+from benchmarks._ask_floor import actor_floor, ask_floor, checking_floor
 from benchmarks._contest import (
     ASYNCIO,
     OWN,
@@ -32,6 +32,7 @@ _ACTORS = {_ONE: 1, _MANY: 1000}
 
 _FLOOR = "floor: the coroutine, the clock and the behaviour alone"
 _CHECKING_FLOOR = "floor: that, with the thread and the decision looked at"
+_ACTOR_FLOOR = "floor: that, for actors of kinds, seen to be idle"
 
 _Enter: TypeAlias = Callable[[Site, int], AbstractAsyncContextManager[Measure]]
 
@@ -72,6 +73,7 @@ W1 = Workload(
         Contestant("xoscar", (ASYNCIO,), _sized(_mailboxes.xoscar), uninstalled("xoscar")),
         Contestant(_FLOOR, (ASYNCIO,), _sized(ask_floor)),
         Contestant(_CHECKING_FLOOR, (ASYNCIO,), _sized(checking_floor)),
+        Contestant(_ACTOR_FLOOR, (ASYNCIO,), _sized(actor_floor)),
     ),
     goals=(
         Goal("Erlang gen_server:call, 1 scheduler", 1.0),
@@ -80,6 +82,7 @@ W1 = Workload(
         Goal("xoscar", 50.0),
         Goal(_FLOOR),
         Goal(_CHECKING_FLOOR),
+        Goal(_ACTOR_FLOOR),
     ),
     round_seconds=0.3,
     laps=3,
