@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ import redis.connection
 from redis.credentials import UsernamePasswordCredentialProvider
 from tests.stores.servers import ACTOR, Server, owned, write
 
-from gamegirl.actors import PutText
+from gamegirl.actors import PutText, StoreUnavailableError
 from gamegirl.supervisor.stores import (
     ActorKey,
     Claim,
@@ -87,6 +87,27 @@ async def test_a_cancelled_commit_leaves_the_connection_as_it_is(server: Server)
         (outcome,) = await store.commit([Commit(ACTOR, claim.owner, 7, "later")])
         assert outcome == Conflict(1)
         assert len(client.client_list()) == connections
+    await store.aclose()
+
+
+async def test_a_claim_that_is_refused_takes_no_commit_along(server: Server) -> None:
+    """A transaction that a full server refuses is over; who is behind it gets an own answer."""
+    store = RedisStore(server.url)
+    claim = await owned(store)
+    await store.commit([write(claim)])
+    with server.client() as client:
+        connections = client.info("stats")["total_connections_received"]
+        client.config_set("maxmemory", 1)
+
+        async def refused(call: Callable[[Any], Awaitable[object]], what: object) -> None:
+            with pytest.raises(StoreUnavailableError, match="maxmemory"):
+                await call([what])
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(refused, store.claim, Claim(ACTOR, [], "n"))
+            tasks.start_soon(refused, store.commit, write(claim, 2))
+        client.config_set("maxmemory", 0)
+        assert client.info("stats")["total_connections_received"] == connections
     await store.aclose()
 
 

@@ -26,6 +26,9 @@ _LOOK_SECONDS = 0.01
 # away for a moment finds its own still free.
 _FIRST_PORT, _PORTS = 12_000, 18_000
 
+_SINCE_7 = ("enable-debug-command", "loading-process-events-interval-bytes")
+"""Options that older servers don't know."""
+
 
 def find_redis_server() -> str:
     """The server on PATH, or one that an installed package carries.
@@ -84,10 +87,11 @@ class RedisServer:
             "logfile": str(self.folder / "redis.log"),
             "enable-debug-command": "yes",
         }
-        if (await self.version()) < (7,):
-            del fixed["enable-debug-command"]  # Before Redis 7 it is always there.
+        old = (await self.version()) < (7,)
         command = [self._binary]
         for name, value in {**fixed, **self._options}.items():
+            if old and name in _SINCE_7:
+                continue
             command += [f"--{name}", *(value.split(" ") if name == "save" and value else [value])]
         self._process = subprocess.Popen(  # noqa: ASYNC220 - it outlives this call
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True

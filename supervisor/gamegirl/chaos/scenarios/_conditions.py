@@ -48,6 +48,9 @@ class Condition:
     async def prepare(self) -> None:
         """Before any load."""
 
+    async def ready(self) -> None:
+        """Before each time."""
+
     async def begin(self) -> None:
         """From now on."""
 
@@ -123,17 +126,18 @@ class CantSave(Condition):
         await self._do(lambda: self.client.config_set("save", ""))
 
     async def _save(self, wanted: str) -> None:
+        def ended() -> bool:
+            found = self.client.info("persistence")
+            if found["rdb_bgsave_in_progress"]:
+                return False
+            if found["rdb_last_bgsave_status"] == wanted:
+                return True
+            self.client.bgsave()
+            return False
+
         def work() -> None:
             self.client.bgsave()
-            until = time.monotonic() + _PATIENCE_SECONDS
-            while time.monotonic() < until:
-                found = self.client.info("persistence")
-                if not found["rdb_bgsave_in_progress"]:
-                    if found["rdb_last_bgsave_status"] == wanted:
-                        return
-                    self.client.bgsave()
-                time.sleep(_LOOK_SECONDS)
-            raise BenchError(f"a snapshot of redis-server does not end with {wanted!r}")
+            _wait_until(ended, f"a snapshot of redis-server does not end with {wanted!r}")
 
         await self._do(work)
 
@@ -153,25 +157,31 @@ class Busy(Condition):
         self._script.sendall(b'EVAL "while true do end" 0\r\n')
 
     async def end(self) -> None:
-        def work() -> None:
-            until = time.monotonic() + _PATIENCE_SECONDS
-            while time.monotonic() < until:
-                with contextlib.suppress(redis.ResponseError):
-                    self.client.script_kill()
-                    return
-                time.sleep(_LOOK_SECONDS)
-            raise BenchError("the long script can't be killed")
-
-        await self._do(work)
+        await self._do(lambda: _wait_until(self._killed, "the long script can't be killed"))
         self._script.close()
+
+    def _killed(self) -> bool:
+        with contextlib.suppress(redis.ResponseError):
+            self.client.script_kill()
+            return True
+        return False
 
 
 class Loading(Condition):
-    """It was started anew and reads its data."""
+    """It was started anew and reads its data.
+
+    Meanwhile it answers after so many bytes of a snapshot, but only every thousand commands of a
+    log: it would be silent for as long as callers wait. So its log is hardly more than a snapshot.
+    """
 
     name = "LOADING"
     says = ("it is still loading its data set", "no connection", "it did not answer in time")
-    options = {"appendonly": "yes", "appendfsync": "always"}  # noqa: RUF012
+    options = {  # noqa: RUF012
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "aof-use-rdb-preamble": "yes",
+        "loading-process-events-interval-bytes": "1024",
+    }
     lasts = True
 
     async def prepare(self) -> None:
@@ -182,6 +192,17 @@ class Loading(Condition):
             pipe.execute()
 
         await self._do(work)
+
+    async def ready(self) -> None:
+        def work() -> None:
+            self.client.bgrewriteaof()
+            _wait_until(self._rewritten, "redis-server does not rewrite its log")
+
+        await self._do(work)
+
+    def _rewritten(self) -> bool:
+        found = self.client.info("persistence")
+        return not (found["aof_rewrite_in_progress"] or found["aof_rewrite_scheduled"])
 
     async def begin(self) -> None:
         self.server.kill()
@@ -235,6 +256,14 @@ class NoConnections(Condition):
         await self._do(work)
 
 
+def _wait_until(done: Callable[[], bool], complaint: str) -> None:
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while not done():
+        if time.monotonic() > until:
+            raise BenchError(complaint)
+        time.sleep(_LOOK_SECONDS)
+
+
 def _throw_out(client: Any, but: list[int]) -> None:
     """Close all connections but the client's own and these."""
     own = client.client_id()
@@ -273,6 +302,7 @@ class Span:
 
 async def hold(condition: Condition, seconds: float) -> Span:
     """Have it for so long, or for as long as it lasts."""
+    await condition.ready()
     began = time.monotonic()
     await condition.begin()
     held = began

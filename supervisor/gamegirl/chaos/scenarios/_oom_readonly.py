@@ -270,7 +270,11 @@ class _Arena:
             if not any(said in error.text for said in self._condition.says) and not (
                 afterwards and _SILENT in error.text
             ):
-                bench.violation(f"{self._name}: {attempt.op} is not told why: {error.text}")
+                at = attempt.sent + attempt.seconds
+                bench.violation(
+                    f"{self._name}: {attempt.op} is not told why, {at - span.began:.2f} s after it "
+                    f"began, {span.over - at:.2f} s before it was over: {error.text}"
+                )
             if error.fate not in ("in doubt", "not executed"):
                 bench.violation(f"{self._name}: {attempt.op} failed {error.fate!r}")
         if not failed and span.ended - span.began > _COMMIT_TIMEOUT:

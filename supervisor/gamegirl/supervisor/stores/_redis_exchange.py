@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 import redis
-from redis.exceptions import ResponseError
+from redis.exceptions import ExecAbortError, ResponseError
 
 from gamegirl.actors import Fate
 from gamegirl.supervisor.stores import _redis_errors
@@ -149,8 +149,16 @@ def exchange(connections: Connections, doing: str, requests: Iterable[Request]) 
 
 
 def ended(answers: list[Any]) -> bool:
-    """Whether a transaction, if it was one, is over: who may not end it has it left open."""
-    return len(answers) == 1 or isinstance(answers[-1], list)
+    """Whether a transaction, if it was one, is over: who may not end it has it left open.
+
+    One of which a command was refused (the server is full, or still loads) is thrown away by its
+    `EXEC`, which says so: to redis-py by a class of error, to a parser alone by the first word.
+    """
+    last = answers[-1]
+    if len(answers) == 1 or isinstance(last, list):
+        return True
+    refused = isinstance(last, ResponseError)
+    return isinstance(last, ExecAbortError) or (refused and str(last).startswith("EXECABORT"))
 
 
 _KINDS = (redis.Connection, redis.SSLConnection, redis.UnixDomainSocketConnection)
