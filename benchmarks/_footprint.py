@@ -94,7 +94,7 @@ class NoStore:
         """See `Store`."""
         return [None] * len(keys)
 
-    async def due(self, until: float) -> Sequence[Due]:
+    async def due(self, until: float, since: float = -inf) -> Sequence[Due]:
         """See `Store`."""
         return ()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Sequence
 from itertools import count
+from math import inf
 from pathlib import Path
 from typing import TypeAlias
 
@@ -767,11 +768,13 @@ async def test_due_actors_come_oldest_first(world: World) -> None:
     for owner, due in zip(owners, (30.0, 10.5, 20.0, 40.0), strict=True):
         await owner.commit(due=due)
 
-    async def names(until: float) -> str:
-        return "".join(due.actor.actor_id for due in await store.due(until))
+    async def names(until: float, since: float = -inf) -> str:
+        return "".join(due.actor.actor_id for due in await store.due(until, since))
 
     assert await names(30.0) == "bca"
     assert await names(10.4) == ""
+    assert await names(30.0, 20.0) == "ca"
+    assert await names(99.0, 40.5) == await names(10.0, 20.0) == ""
     assert [due.at for due in await store.due(99.0)] == [10.5, 20.0, 30.0, 40.0]
     await owners[1].commit(due=35.25)
     await owners[2].commit(due=None)

@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from itertools import pairwise
+from math import inf
 from types import FrameType
 from typing import Any, cast
 
@@ -453,9 +454,9 @@ async def test_an_idle_session_is_looked_at_eight_times_in_its_idle_seconds(
 class _CountingStore(MemoryStore):
     sweeps = 0
 
-    async def due(self, until: float) -> Sequence[Due]:
+    async def due(self, until: float, since: float = -inf) -> Sequence[Due]:
         self.sweeps += 1
-        return await super().due(until)
+        return await super().due(until, since)
 
 
 async def test_own_windows_that_close_are_no_reason_to_look_for_orphans() -> None:
@@ -471,6 +472,45 @@ async def test_own_windows_that_close_are_no_reason_to_look_for_orphans() -> Non
         looks = 6
         await eventually(lambda: store.sweeps - sweeps >= looks)
         assert looks <= (anyio.current_time() - began) / period + 1
+
+
+class _ListingStore(MemoryStore):
+    """Counts what is listed.
+
+    Attributes:
+        everything: So often it was all that was due.
+        listed: So much of it was listed by all other calls.
+    """
+
+    everything = 0
+    listed = 0
+
+    async def due(self, until: float, since: float = -inf) -> Sequence[Due]:
+        found = await super().due(until, since)
+        if since == -inf:
+            self.everything += 1
+        else:
+            self.listed += len(found)
+        return found
+
+
+async def test_windows_of_others_that_close_have_all_that_is_due_listed_once_a_period() -> None:
+    """Between that a process looks only at those that should have closed lately."""
+    store, period, channels = _ListingStore(), 0.1, 40
+    settings = attrs.evolve(_SETTINGS, window_seconds=0.12, sweep_seconds=period)
+    async with (
+        Supervisor(MemoryStore.sibling(store), settings=settings) as busy,
+        Supervisor(store, settings=settings),
+    ):
+        for number in range(channels):  # Each leaves a turn that waits for its narrative.
+            session = busy.session(channel_name(number))
+            await session.boot("Neon")
+            await session.press("42", "Ana", "Open it")
+        began, everything = anyio.current_time(), store.everything
+        looks = 6
+        await eventually(lambda: store.everything - everything >= looks)
+        assert looks <= (anyio.current_time() - began) / period + 1
+    assert 0 < store.listed < 10 * channels
 
 
 class _TrioTurns(trio.abc.Instrument):

@@ -9,6 +9,7 @@ import random
 import weakref
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
+from math import inf
 from typing import Any
 
 import anyio
@@ -54,10 +55,10 @@ class BrokenStore(FaultyStore):
 
     broken = False
 
-    async def due(self, until: float) -> Any:
+    async def due(self, until: float, since: float = -inf) -> Any:
         if self.broken:
             raise RuntimeError("a bug")
-        return await super().due(until)
+        return await super().due(until, since)
 
 
 async def test_start_and_aclose_may_be_called_from_different_tasks() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from math import inf
 
 import anyio
 import anyio.lowlevel
@@ -185,7 +186,7 @@ class _StuckStore(FaultyStore):
 class _BlindStore(FaultyStore):
     """Knows of nothing that is due, so that nothing is taken over by itself."""
 
-    async def due(self, until: float) -> Sequence[Due]:
+    async def due(self, until: float, since: float = -inf) -> Sequence[Due]:
         await anyio.lowlevel.checkpoint()
         return ()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Any
 
 import anyio
@@ -494,7 +495,7 @@ async def test_a_sweep_that_fails_is_told_once() -> None:
     class Blind(FaultyStore):
         looked = 0
 
-        async def due(self, until: float) -> Any:
+        async def due(self, until: float, since: float = -inf) -> Any:
             self.looked += 1
             raise StoreUnavailableError("not allowed")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from typing import Any, cast
 
@@ -95,9 +96,9 @@ class OneChannel:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def due(self, until: float) -> Sequence[Due]:
+    async def due(self, until: float, since: float = -inf) -> Sequence[Due]:
         """The one actor, if it is due."""
-        return [due for due in await self._store.due(until) if due.actor == self._actor]
+        return [due for due in await self._store.due(until, since) if due.actor == self._actor]
 
 
 def only(actor: ActorKey | None, store: Store) -> Store:

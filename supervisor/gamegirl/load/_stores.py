@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from math import inf
 
 import anyio
 
@@ -97,13 +98,13 @@ class LoadStore:
         await self._pass()
         return await self._store.read(keys)
 
-    async def due(self, until: float) -> Sequence[Due]:
+    async def due(self, until: float, since: float = -inf) -> Sequence[Due]:
         """What is due here, and in the run's other processes as long as they live."""
         await self._pass()
         # To pass the others' by is part of a process's work.
         return [
             due
-            for due in await self._store.due(until)
+            for due in await self._store.due(until, since)
             if self._mine(due.actor) or (due.lease_seconds > 0 and self._ours(due.actor))
         ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from contextlib import suppress
+from math import inf
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -71,7 +72,7 @@ class Keeper:
         self._flusher = flusher
         # A window must have been seen before the lease of its dead process can run out.
         self._period = min(settings.sweep_seconds, settings.lease_seconds / _RENEWALS)
-        self._next = self._period
+        self._horizon = _AHEAD * self._period
         self.process = ""
 
     async def renew(self) -> None:
@@ -93,14 +94,38 @@ class Keeper:
                 if not blind:
                     self._engine.hub.publish(SweepFailed(str(error)))
                 blind = True
-            await anyio.sleep(self._next)
+                await anyio.sleep(self._period)
 
     async def _sweep(self) -> None:
-        horizon = _AHEAD * self._period
+        """Look at all that is due, then for a period at what others should be done with."""
         now = self._clock.now()
-        self._next = self._period
-        found = await self._store.due(now + horizon)
+        awaited: list[tuple[float, float]] = await self._look(now, now + self._horizon)
+        end = anyio.current_time() + self._period
+        while awaited and self._engine.closing is None:
+            wait = max(min(awaited)[0] - self._clock.now(), 0.0) + _LOOK_SECONDS
+            if anyio.current_time() + wait >= end:
+                break
+            await anyio.sleep(wait)
+            before, now = now, self._clock.now()
+            # Few, unless a process has died: what was closed in time is due no more, or as a turn
+            # that waits to be told.
+            since = min(at for moment, at in (*awaited, (now, before)) if moment <= now)
+            found = await self._look(now, now, since - _FRESH_SECONDS)
+            awaited = [one for one in awaited if one[0] > now] + found
+        await anyio.sleep(max(0.0, end - anyio.current_time()))
+
+    async def _look(
+        self, now: float, until: float, since: float = -inf
+    ) -> list[tuple[float, float]]:
+        """See to what is due and may be nobody's.
+
+        Returns:
+            When it is to be looked again, and at what is due since when: windows of others close
+            then, or have just been to close, and in case nobody's are by then; or a lease is over.
+        """
+        found = await self._store.due(until, since)
         heard = self._clock.now()  # What is left of a lease was looked up before this.
+        awaited: list[tuple[float, float]] = []
         for position, due in enumerate(found):
             if position % _SLICE == _SLICE - 1:
                 await checkpoint()
@@ -110,15 +135,16 @@ class Keeper:
             ours = due.owner.endswith(f":{self.process}")
             left = 0.0 if ours else due.lease_seconds
             if due.at > now - _FRESH_SECONDS and left > 0:
-                # Somebody's window closes about now: look again then, in case nobody's is by then.
-                self._next = min(self._next, max(due.at - now, 0.0) + _LOOK_SECONDS)
-            if due.actor.kind in self._engine.roles and left <= horizon:
+                awaited.append((due.at, due.at))
+            if due.actor.kind in self._engine.roles and left <= self._horizon:
                 if left <= 0:
                     self._engine.life.adopt(due.actor, now)
                 else:
                     # Just when the lease runs out, if nobody renews it.
                     when = heard + left + _TAKEOVER_SECONDS
                     self._timers.add(when, self._engine.life.adopt, due.actor)
+                    awaited.append((when, due.at))
+        return awaited
 
     def _live_here(self, actor: ActorKey) -> bool:
         role = self._engine.roles.get(actor.kind)

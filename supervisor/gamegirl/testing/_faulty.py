@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from math import inf
 
 import anyio
 
@@ -106,10 +107,10 @@ class FaultyStore:
         self._check()
         return await self._store.read(keys)
 
-    async def due(self, until: float) -> Sequence[Due]:
+    async def due(self, until: float, since: float = -inf) -> Sequence[Due]:
         """See `Store`."""
         self._check()
-        return await self._store.due(until)
+        return await self._store.due(until, since)
 
     def scan(self, prefix: str) -> AsyncIterator[Sequence[str]]:
         """See `Store`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from math import inf
 from typing import TypeAlias
 
 import anyio.lowlevel
@@ -202,12 +203,14 @@ class MemoryStore:
         await anyio.lowlevel.checkpoint()
         return [self._keys.load(_typed.key_bytes(key)) for key in keys]
 
-    async def due(self, until: float) -> Sequence[Due]:
-        """The actors due at or before `until` (epoch seconds), oldest first."""
+    async def due(self, until: float, since: float = -inf) -> Sequence[Due]:
+        """The actors due from `since` to `until` (epoch seconds), both included, oldest first."""
         await anyio.lowlevel.checkpoint()
         keys, process = self._keys, self._opened()
         found: list[Due] = []
-        for at, member in sorted((at, member) for member, at in keys.due.items() if at <= until):
+        for at, member in sorted(
+            (at, member) for member, at in keys.due.items() if since <= at <= until
+        ):
             actor = ActorKey.of_member(member)
             (value,) = keys.fields(_typed.key_bytes(actor.fence), (b"owner",))
             owner = (value or b"").decode("utf-8", "replace")

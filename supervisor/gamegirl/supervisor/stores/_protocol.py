@@ -17,6 +17,7 @@ time: they follow the clock, so that one who claimed after that has the higher o
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from math import inf
 from typing import Protocol, TypeAlias
 
 import attrs
@@ -292,8 +293,8 @@ class Store(Protocol):
         """What the keys hold, without any claim."""
         ...
 
-    async def due(self, until: float) -> Sequence[Due]:
-        """The actors due at or before `until` (epoch seconds), oldest first."""
+    async def due(self, until: float, since: float = -inf) -> Sequence[Due]:
+        """The actors due from `since` to `until` (epoch seconds), both included, oldest first."""
         ...
 
     def scan(self, prefix: str) -> AsyncIterator[Sequence[str]]:

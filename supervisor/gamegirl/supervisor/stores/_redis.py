@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from math import inf
 from typing import Any, TypeVar
 
 import redis
@@ -198,10 +199,11 @@ class RedisStore:
         answers = await self._aside(partial(self._through, "read", steps))
         return [_encode.entry(key, item) for key, item in zip(keys, answers, strict=True)]
 
-    async def due(self, until: float) -> Sequence[Due]:
-        """The actors due at or before `until` (epoch seconds), oldest first."""
+    async def due(self, until: float, since: float = -inf) -> Sequence[Due]:
+        """The actors due from `since` to `until` (epoch seconds), both included, oldest first."""
         process = self._opened()
-        head = [*self._claimer(process), _encode.seconds(float(until))]
+        first = b"-inf" if since == -inf else _encode.seconds(float(since))
+        head = [*self._claimer(process), first, _encode.seconds(float(until))]
 
         def run() -> list[Due]:
             found: dict[str, Due] = {}  # A member that moves between two pages is seen twice.

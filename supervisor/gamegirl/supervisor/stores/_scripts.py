@@ -447,7 +447,7 @@ DUE = Script.of(
     _REMAINING,
     """
 local page = redis.call(
-  'ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[6], 'WITHSCORES', 'LIMIT', ARGV[7], ARGV[8])
+  'ZRANGEBYSCORE', KEYS[1], ARGV[6], ARGV[7], 'WITHSCORES', 'LIMIT', ARGV[8], ARGV[9])
 local answers = {}
 for i = 1, #page, 2 do
   local fence = read_fence('gg:fence:' .. page[i])

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
@@ -143,14 +144,14 @@ class SqliteStore:
 
         return await self._in_thread("read", run)
 
-    async def due(self, until: float) -> Sequence[Due]:
-        """The actors due at or before `until` (epoch seconds), oldest first."""
+    async def due(self, until: float, since: float = -inf) -> Sequence[Due]:
+        """The actors due from `since` to `until` (epoch seconds), both included, oldest first."""
 
         def run() -> list[Due]:
             remaining = self._remaining_for(self._opened())
             found: list[Due] = []
             with self._transaction("DEFERRED") as tables:
-                for member, at in tables.due(until):
+                for member, at in tables.due(until, since):
                     actor = ActorKey.of_member(member)
                     (value,) = tables.fields(_typed.key_bytes(actor.fence), (b"owner",))
                     owner = (value or b"").decode("utf-8", "replace")

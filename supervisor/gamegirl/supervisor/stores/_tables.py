@@ -150,10 +150,10 @@ class Tables:
         else:
             self._run("INSERT OR REPLACE INTO due VALUES (?, ?)", (member, at))
 
-    def due(self, until: float) -> list[tuple[str, float]]:
-        """The members of the due index up to a time, in its order."""
-        query = "SELECT member, at FROM due WHERE at <= ? ORDER BY at, member"
-        return self._run(query, (until,)).fetchall()
+    def due(self, until: float, since: float) -> list[tuple[str, float]]:
+        """The members of the due index from one time to another, in its order."""
+        query = "SELECT member, at FROM due WHERE at BETWEEN ? AND ? ORDER BY at, member"
+        return self._run(query, (since, until)).fetchall()
 
     def names(self, prefix: bytes, after: bytes, count: int) -> list[bytes]:
         """The next names that begin so, in their order."""
