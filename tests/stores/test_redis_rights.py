@@ -15,6 +15,7 @@ import attrs
 import pytest
 import redis
 from redis.exceptions import NoPermissionError
+from tests.supervisor.hosts import Adder
 from typer.testing import CliRunner
 
 from gamegirl.actors import (
@@ -112,6 +113,36 @@ def bot(redis_url: str) -> Iterator[Bot]:
 async def hosted(store: Any, **settings: Any) -> AsyncGenerator[Supervisor]:
     async with Supervisor(store, settings=attrs.evolve(QUICK, **settings)) as supervisor:
         yield supervisor
+
+
+class OutOfReach(Adder):
+    """Keeps its state where the document's user may not read."""
+
+    kind = "outofreach"
+
+    def keys(self, actor_id: str) -> Any:
+        return (f"elsewhere:{actor_id}",)
+
+
+async def test_an_actor_whose_keys_the_user_may_not_read_keeps_no_session_from_living(
+    bot: Bot,
+) -> None:
+    """Sessions that are claimed together with it answer in time; it names the rule for users."""
+    told: list[StoreUnavailableError] = []
+
+    async def ask(supervisor: Supervisor) -> None:
+        with pytest.raises(StoreUnavailableError, match="ACL rule") as caught:
+            await supervisor.actor(OutOfReach.kind, "1").ask(1)
+        told.append(caught.value)
+
+    async with (
+        Supervisor(bot.url, settings=QUICK, behaviours=[OutOfReach()]) as supervisor,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(ask, supervisor)
+        for channel in range(20):
+            tasks.start_soon(supervisor.session(f"c{channel}").boot, "Evening")
+    assert [error.fate for error in told] == [Fate.NOT_EXECUTED]
 
 
 async def test_the_rule_is_enough_for_everything_a_supervisor_does(bot: Bot) -> None:

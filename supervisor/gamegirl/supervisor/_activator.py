@@ -1,6 +1,8 @@
 """Claims and restores actors: all that are wanted, together.
 
-While the actors of one batch are restored, the store is asked for the next one.
+While the actors of one batch are restored, the store is asked for the next one. One actor's claim
+may be what the store chokes on: those whose claims have failed together are claimed in ever smaller
+company, until each that the store can take has been taken.
 """
 
 from __future__ import annotations
@@ -37,6 +39,9 @@ _BATCH = 64
 _BATCHES = 4
 """So many batches at most are under way: the store works on some while another is restored."""
 
+_OUTAGE = 2 * _BATCHES
+"""After so many failed calls in a row, for more actors than a batch holds, it was the store."""
+
 _SLICE_SECONDS = 0.001
 """Restoring yields to the loop this often."""
 
@@ -62,6 +67,7 @@ class Activator:
         self._wanted: dict[Cell, None] = {}
         self._underway: set[Cell] = set()
         self._again: dict[Cell, None] = {}
+        self._failed: dict[Cell, int] = {}  # So many calls in a row for those that are wanted.
         self._slots = anyio.Semaphore(_BATCHES, fast_acquire=True)
         self._any = anyio.Event()
         self._failures = 0
@@ -98,11 +104,19 @@ class Activator:
 
     def _take(self) -> list[Cell]:
         batch: list[Cell] = []
-        while self._wanted and len(batch) < _BATCH:
+        most = _BATCH
+        while self._wanted:
             cell = next(iter(self._wanted))
+            if not _claimable(cell):
+                self._failed.pop(cell, None)
+                del self._wanted[cell]
+                continue
+            if self._failed:
+                most = min(most, _company(self._failed.get(cell, 0)))
+            if len(batch) >= most:
+                break
             del self._wanted[cell]
-            if _claimable(cell):
-                batch.append(cell)
+            batch.append(cell)
         self._underway.update(batch)
         return batch
 
@@ -129,6 +143,7 @@ class Activator:
                 keys = () if rewriting else tuple(cell.behaviour.keys(cell.key.actor_id))
             except Exception as error:  # noqa: BLE001 - reported as a crash
                 self._engine.life.crashed(cell, "keys", error, traceback.format_exc())
+                self._failed.pop(cell, None)
                 continue
             nonce = f"{self._engine.random.getrandbits(64):016x}"
             prefetch = None if rewriting else self._engine.roles[cell.key.kind].prefetch
@@ -168,11 +183,22 @@ class Activator:
             self.trouble = str(error)
             self._failures += 1
             life = self._engine.life
-            left = [cell for cell in batch if _claimable(cell) and life.unclaimed(cell)]
+            left: list[Cell] = []
+            for cell in batch:
+                if _claimable(cell) and life.unclaimed(cell):
+                    left.append(cell)
+                    self._failed[cell] = self._failed.get(cell, 0) + 1
+                else:
+                    self._failed.pop(cell, None)
             await anyio.sleep(self._engine.retry_delay(self._failures))
             self._again.update(dict.fromkeys(left))
         else:
             self.trouble = ""
+            if self._failed:
+                if self._failures >= _OUTAGE and len(self._failed) > _BATCH:
+                    self._failed.clear()
+                for cell in batch:
+                    self._failed.pop(cell, None)
             self._failures = 0
 
     async def _read_more(self, wishes: Sequence[tuple[Cell, Claimed, NeedsMore]]) -> None:
@@ -265,6 +291,12 @@ def _padded(claim: Claim, claimed: Claimed) -> Claimed:
     if claim.prefetch is None or len(claimed.stored) > len(claim.keys):
         return claimed
     return replace(claimed, stored=[*claimed.stored, None])
+
+
+def _company(failures: int) -> int:
+    """So many are claimed together of which one has failed so often in a row."""
+    # Once more in the same company, since most failures are the network's.
+    return max(1, _BATCH >> 2 * max(0, failures - 1))
 
 
 def _claimable(cell: Cell) -> bool:
