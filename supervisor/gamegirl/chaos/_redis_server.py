@@ -16,6 +16,8 @@ from typing import Any
 import anyio
 import redis
 from anyio import to_thread
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from gamegirl.chaos._errors import BenchError
 
@@ -116,7 +118,8 @@ class RedisServer:
     def _answers(self) -> bool:
         assert self._process is not None
         try:
-            with self.client() as client:
+            # redis-py's own patience would have it serve for a second before anybody notices.
+            with self.client(retry=Retry(NoBackoff(), 0)) as client:
                 server = client.info("server")
                 client.get("gg:epoch")  # It refuses while it loads.
             return bool(server["process_id"] == self._process.pid)

@@ -264,7 +264,7 @@ class _Arena:
             if seconds > _COMMIT_TIMEOUT + bench.limit(_MARGIN_SECONDS) + late:
                 bench.violation(
                     f"{self._name}: {attempt.op} failed only after {seconds:.2f} s "
-                    f"(the loops were {late * 1000:.0f} ms late)"
+                    f"(the loops were {late * 1000:.0f} ms late): {error.text}"
                 )
             afterwards = attempt.sent + attempt.seconds > span.over - _LAG_SECONDS
             if not any(said in error.text for said in self._condition.says) and not (
