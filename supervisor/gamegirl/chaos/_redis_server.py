@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,9 @@ class RedisServer:
     Args:
         folder: Where it keeps its files.
         options: Of its configuration, beside those that make it local and quiet.
+
+    Attributes:
+        refused: When it was last asked whether it serves, and didn't, on the monotonic clock.
     """
 
     def __init__(self, folder: Path, **options: str) -> None:
@@ -61,6 +65,7 @@ class RedisServer:
         self._binary = find_redis_server()
         self._options = {"save": "", "appendonly": "no", **options}
         self._process: subprocess.Popen[bytes] | None = None
+        self.refused = 0.0
         self.port = _free_port()
 
     @property
@@ -106,11 +111,14 @@ class RedisServer:
         Raises:
             BenchError: It doesn't.
         """
+        self.refused = time.monotonic()
         with anyio.move_on_after(START_SECONDS):
-            while self.alive and not await to_thread.run_sync(self._answers):  # noqa: ASYNC110
+            while self.alive:
+                asked = time.monotonic()
+                if await to_thread.run_sync(self._answers):
+                    return
+                self.refused = asked
                 await anyio.sleep(_LOOK_SECONDS)
-            if self.alive:
-                return
         log = self.folder / "redis.log"
         tail = log.read_text()[-1000:] if log.exists() else "it wrote no log"
         raise BenchError(f"redis-server did not start: {tail}")

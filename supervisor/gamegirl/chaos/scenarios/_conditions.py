@@ -33,13 +33,15 @@ class Condition:
         name: What it is, for people.
         says: Parts of the texts of which an error in this condition must have one.
         options: Of the server, from its start.
-        lasts: It ends by itself; `begin` returns when it does.
+        lasts: It ends by itself; `begin` returns when it has.
+        admits: Some commits are made all the same.
     """
 
     name = ""
     says: tuple[str, ...] = ()
     options: dict[str, str] = {}  # noqa: RUF012 - nobody changes it
     lasts = False
+    admits = False
 
     def __init__(self, server: RedisServer) -> None:
         self.server = server
@@ -54,6 +56,10 @@ class Condition:
     async def begin(self) -> None:
         """From now on."""
 
+    def over(self) -> float:
+        """The earliest moment at which it may be over, on the monotonic clock; asked at its end."""
+        return time.monotonic()
+
     async def end(self) -> None:
         """No longer."""
 
@@ -66,10 +72,15 @@ class Condition:
 
 
 class OutOfMemory(Condition):
-    """`maxmemory` is reached, and nothing is evicted."""
+    """`maxmemory` is reached, and nothing is evicted.
+
+    A script may go on that has freed something before it takes anything, as a close does and a
+    record, with all that is behind it in the same call.
+    """
 
     name = "maxmemory reached"
     says = ("it is out of memory",)
+    admits = True
 
     async def begin(self) -> None:
         await self._do(self._fill)
@@ -208,6 +219,9 @@ class Loading(Condition):
         self.server.kill()
         await self.server.start(**{"key-load-delay": _LOAD_MICROSECONDS})
 
+    def over(self) -> float:
+        return self.server.refused
+
 
 class WrongPassword(Condition):
     """Its password was changed, and whoever was connected is thrown out."""
@@ -290,7 +304,7 @@ class Span:
 
     Attributes:
         began: Nothing of it before.
-        held: From here on nothing was committed any more.
+        held: From here on nothing was committed any more, until it was over.
         over: It is over between this and `ended`.
     """
 
@@ -305,10 +319,9 @@ async def hold(condition: Condition, seconds: float) -> Span:
     await condition.ready()
     began = time.monotonic()
     await condition.begin()
-    held = began
+    held = began if condition.lasts else time.monotonic()
     if not condition.lasts:
-        held = time.monotonic()
         await anyio.sleep(seconds)
-    over = time.monotonic()
+    over = condition.over()
     await condition.end()
-    return Span(began, held, over, time.monotonic())
+    return Span(began, over if condition.admits else held, over, time.monotonic())

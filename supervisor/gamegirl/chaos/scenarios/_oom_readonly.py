@@ -34,6 +34,9 @@ _MARGIN_SECONDS = 0.25
 
 _RECOVERY_SECONDS = 2.0
 _LAG_SECONDS = 0.02
+_WATCH_SECONDS = 0.3
+"""So long a worker is watched at a time."""
+
 _SILENT = "the store has not answered"
 """What callers are told while nobody knows why; or no longer, since it answers again."""
 
@@ -208,10 +211,12 @@ class _Arena:
         bench = self._bench
         self.attempts.clear()
         self._late = 0.0
+        done = anyio.Event()
         async with anyio.create_task_group() as watching:
             for worker in self._workers:
-                watching.start_soon(self._watch_worker, worker)
+                watching.start_soon(self._watch_worker, worker, done)
             await self._hold(condition)
+            done.set()
         late = self._late + max((late for _, late in self.lags), default=0.0)
         for channel, seconds in self._recovered:
             if seconds > _RECOVERY_SECONDS + late:
@@ -227,10 +232,11 @@ class _Arena:
             for channel in self._channels:
                 tasks.start_soon(self._expect_recovery, channel, self._span.ended)
 
-    async def _watch_worker(self, worker: _Timed) -> None:
-        late = await worker.call(f"{__name__}:loop_lag", _HOLD_SECONDS + _CALM_SECONDS)
-        self._late = max(self._late, late)
-        self._bench.figures.peak("ms a worker's loop was late", late * 1000)
+    async def _watch_worker(self, worker: _Timed, done: anyio.Event) -> None:
+        while not done.is_set():
+            late = await worker.call(f"{__name__}:loop_lag", _WATCH_SECONDS)
+            self._late = max(self._late, late)
+            self._bench.figures.peak("ms a worker's loop was late", late * 1000)
 
     async def _expect_recovery(self, channel: str, since: float) -> None:
         bench = self._bench
