@@ -319,8 +319,9 @@ async def hold(condition: Condition, seconds: float) -> Span:
     await condition.ready()
     began = time.monotonic()
     await condition.begin()
-    held = began if condition.lasts else time.monotonic()
+    held = began
     if not condition.lasts:
+        held = time.monotonic()
         await anyio.sleep(seconds)
     over = condition.over()
     await condition.end()

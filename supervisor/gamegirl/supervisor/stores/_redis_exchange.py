@@ -152,13 +152,9 @@ def ended(answers: list[Any]) -> bool:
     """Whether a transaction, if it was one, is over: who may not end it has it left open.
 
     One of which a command was refused (the server is full, or still loads) is thrown away by its
-    `EXEC`, which says so: to redis-py by a class of error, to a parser alone by the first word.
+    `EXEC`, which says so.
     """
-    last = answers[-1]
-    if len(answers) == 1 or isinstance(last, list):
-        return True
-    refused = isinstance(last, ResponseError)
-    return isinstance(last, ExecAbortError) or (refused and str(last).startswith("EXECABORT"))
+    return len(answers) == 1 or isinstance(answers[-1], list | ExecAbortError)
 
 
 _KINDS = (redis.Connection, redis.SSLConnection, redis.UnixDomainSocketConnection)

@@ -19,7 +19,7 @@ from typing import Any, cast
 import anyio
 import hiredis
 from anyio.lowlevel import checkpoint
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ExecAbortError, NoScriptError, ResponseError
 
 from gamegirl.supervisor._hosting import spawn
 from gamegirl.supervisor.stores._redis_calls import Request
@@ -30,6 +30,9 @@ _PARTS_MAX = 1000
 """More parts than that are put together before they are sent: systems take 1,024 at a time."""
 
 _CLOSE_SECONDS = 1.0
+
+_REFUSALS = {"EXECABORT": ExecAbortError, "NOSCRIPT": NoScriptError}
+"""By the first word: those that are told apart from others."""
 
 _LATER = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _MORE = object()
@@ -301,5 +304,5 @@ def _putting(to: socket.socket) -> Callable[[list[bytes]], int]:
 
 
 def _error(text: str) -> ResponseError:
-    """A refusal as redis-py would give it."""
-    return NoScriptError(text) if text.startswith("NOSCRIPT") else ResponseError(text)
+    """A refusal as redis-py would give it, with its first word."""
+    return _REFUSALS.get(text.partition(" ")[0], ResponseError)(text)
