@@ -3,7 +3,7 @@
 What is left out is what makes an actor: the check of the thread, the lookup among kinds, whether it
 is live, idle and in time, and what else than an answer may come of a decision. The second floor
 has the two of these without which nothing could be trusted: a call from another thread is noticed,
-and a decision that writes, performs, postpones or refuses isn't taken for an answer. The third also
+and what writes, performs, postpones or refuses isn't taken for an answer. The third also
 has what an actor can't be without: it is looked up by kind and id, seen to be idle, and noted to
 have been used. It has no timers, no bound of time between yields, and no crashes. Each is written
 out in one function, much of it the same: a call more is a tenth of what is measured.
@@ -23,7 +23,7 @@ import attrs
 from benchmarks._contest import Measure, Site
 from benchmarks._echo import Echo, EchoState, ask
 from benchmarks._pace import asking
-from gamegirl.actors import ActorRef, Later
+from gamegirl.actors import ActorRef, Answer, Later
 from gamegirl.supervisor._signal import yielder
 
 _YIELD_MESSAGES = 64
@@ -66,12 +66,7 @@ class _CheckingHost(_Host):
         now = monotonic() + self._offset
         decision = self._behaviour.handle(self._states[actor_id], message, now)
         reply = decision.reply
-        if (
-            not (decision.writes or decision.effects)
-            and not (decision.requires or decision.quarantined)
-            and decision.error is None
-            and reply.__class__ is not Later
-        ):
+        if decision.__class__ is Answer and reply.__class__ is not Later:
             return reply
         raise NotImplementedError("more comes of it than an answer")
 
@@ -110,12 +105,7 @@ class _ActorHost(_CheckingHost):
         cell.last_used = now
         decision = self._behaviour.handle(cell.state, message, now)
         reply = decision.reply
-        if (
-            not (decision.writes or decision.effects)
-            and not (decision.requires or decision.quarantined)
-            and decision.error is None
-            and reply.__class__ is not Later
-        ):
+        if decision.__class__ is Answer and reply.__class__ is not Later:
             return reply
         raise NotImplementedError("more comes of it than an answer")
 

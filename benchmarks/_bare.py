@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from gamegirl.actors import Decision, Stored
+from gamegirl.actors import Decided, Stored
 from gamegirl.actors.session import SessionBehaviour, SessionRef, SessionRules, SessionState
 
 
@@ -27,7 +27,7 @@ class BareSessions:
         """A reference like the supervisor's."""
         return SessionRef(channel_id, self, self._new_id, self.behaviour.rules)
 
-    def handle(self, channel_id: str, message: object) -> Decision:
+    def handle(self, channel_id: str, message: object) -> Decided:
         """Have the rules decide."""
         state = self.states.get(channel_id)
         if state is None:

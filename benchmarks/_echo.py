@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from gamegirl.actors import ActorRef, Behaviour, Decision
+from gamegirl.actors import ActorRef, Answer, Behaviour
 from gamegirl.codec import JsonCodec
 
 
@@ -24,8 +24,8 @@ class Echo(Behaviour[EchoState]):
     def initial(self, actor_id: str) -> EchoState:
         return EchoState(actor_id)
 
-    def handle(self, state: EchoState, message: int, now: float) -> Decision:
-        return Decision(message)
+    def handle(self, state: EchoState, message: int, now: float) -> Answer:
+        return Answer(message)
 
 
 def echo(message: int) -> int:

@@ -31,7 +31,7 @@ _MANY = "1,000 callers on 1,000 actors"
 _ACTORS = {_ONE: 1, _MANY: 1000}
 
 _FLOOR = "floor: the coroutine, the clock and the behaviour alone"
-_CHECKING_FLOOR = "floor: that, with the thread and the decision looked at"
+_CHECKING_FLOOR = "floor: that, with the thread and the answer looked at"
 _ACTOR_FLOOR = "floor: that, for actors of kinds, seen to be idle"
 
 _Enter: TypeAlias = Callable[[Site, int], AbstractAsyncContextManager[Measure]]

@@ -23,7 +23,7 @@ from benchmarks._contest import (
 )
 from benchmarks._lateness import ONE_INSTANT, ONE_SECOND, TIMERS, timing
 from benchmarks._windows import task_per_window
-from gamegirl.actors import Behaviour, Decision, Woken
+from gamegirl.actors import Answer, Behaviour, Woken
 from gamegirl.codec import JsonCodec
 from gamegirl.supervisor import Clock, Supervisor
 
@@ -54,13 +54,13 @@ class Bell(Behaviour[BellState]):
     def initial(self, actor_id: str) -> BellState:
         return BellState(actor_id)
 
-    def handle(self, state: BellState, message: float | Woken, now: float) -> Decision:
+    def handle(self, state: BellState, message: float | Woken, now: float) -> Answer:
         if isinstance(message, float):
             state.wake_at = message
         elif state.wake_at is not None:
             self.late.append(monotonic() + self._offset - state.wake_at)
             state.wake_at = None
-        return Decision()
+        return Answer()
 
     def wake_at(self, state: BellState) -> float | None:
         return state.wake_at

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.session import old_system as old
 from tests.session.world import Channel, Store, World, as_bytes
 
-from gamegirl.actors import Decision, Drop, GameGirlError, PatchHash, Woken, Write
+from gamegirl.actors import Decided, Drop, GameGirlError, PatchHash, Woken, Write
 from gamegirl.actors.session import _messages as m
 
 USERS = st.sampled_from(["ana", "bo", "cy:1", "ä🎮"])
@@ -190,7 +190,7 @@ def test_the_comparison_can_fail(sabotage: str, monkeypatch: pytest.MonkeyPatch)
 def test_decisions_are_frozen() -> None:
     """What a decision carries isn't changed by later messages: it may be committed much later."""
     channel = World()["c"]
-    decisions: list[tuple[Decision, str]] = []
+    decisions: list[tuple[Decided, str]] = []
     channel.boot()
     for message in (
         m.Press("ana", "Ana", "run", press_id="x"),

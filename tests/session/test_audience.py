@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gamegirl.actors import Decision, Emit
+from gamegirl.actors import Decided, Emit
 from gamegirl.actors.session import (
     Audience,
     ChoicePressed,
@@ -27,7 +27,7 @@ MESSAGES: tuple[Any, ...] = (
 )
 
 
-def decisions(audience: Audience) -> list[Decision]:
+def decisions(audience: Audience) -> list[Decided]:
     """What a session decides about a game of one turn."""
     behaviour = SessionBehaviour(audience=audience)
     state = SessionState("c")

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from gamegirl.actors import (
     AppendList,
+    Decided,
     Decision,
     Drop,
     Emit,
@@ -47,7 +48,7 @@ def as_bytes(value: str | bytes) -> bytes:
 class Store(dict[str, Held]):
     """Keys of three types, as Redis has them."""
 
-    def commit(self, decision: Decision) -> None:
+    def commit(self, decision: Decided) -> None:
         """Apply all writes, or raise what a condition says."""
         for require in decision.requires:
             held = self.hash(require.key).get(require.field.encode())
@@ -138,7 +139,7 @@ class Channel:
         self.events: list[Any] = []
         self.quarantined: list[Quarantined] = []
         self.source = ""
-        self.decision = Decision()
+        self.decision: Decided = Decision()
         self._state: SessionState | None = None
 
     @property
@@ -180,7 +181,7 @@ class Channel:
         assert list(at_once.quarantined) == list(restored.quarantined)
         return restored
 
-    def send(self, message: object, now: float | None = None) -> Decision:
+    def send(self, message: object, now: float | None = None) -> Decided:
         """Handle a message, commit it and compare with what a restore would give."""
         state = self.state
         self.world.now = self.world.now + 1 if now is None else now

@@ -1,8 +1,10 @@
 """Behaviours, references, session data, and every error that a call of an actor raises."""
 
 from gamegirl.actors._behaviour import (
+    Answer,
     Behaviour,
     Cancel,
+    Decided,
     Decision,
     Effect,
     Emit,
@@ -90,6 +92,7 @@ __all__ = [
     "ActivityTier",
     "ActorCrashedError",
     "ActorRef",
+    "Answer",
     "AppendList",
     "Behaviour",
     "Booted",
@@ -99,6 +102,7 @@ __all__ = [
     "CodecError",
     "Crown",
     "CrownMoved",
+    "Decided",
     "Decision",
     "Drop",
     "Effect",

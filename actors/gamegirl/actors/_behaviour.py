@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, cast
 
 import attrs
 import msgspec
@@ -101,6 +101,31 @@ class Decision(msgspec.Struct):
     def quiet(self) -> bool:
         """Whether nothing comes of it but an answer."""
         return not (self.writes or self.effects or self.requires or self.quarantined)
+
+
+class Answer(msgspec.Struct, gc=False):
+    """What `Decision(reply)` is, in less than half the time: nothing comes of it but an answer.
+
+    Attributes:
+        reply: What the caller gets, or `Later`.
+
+    Example:
+        >>> Answer(2).reply, Answer(2).writes
+        (2, ())
+    """
+
+    reply: Any = None
+
+    writes: ClassVar[Sequence[Write]] = ()
+    effects: ClassVar[Sequence[Effect]] = ()
+    error: ClassVar[GameGirlError | None] = None
+    requires: ClassVar[Sequence[Require]] = ()
+    quarantined: ClassVar[Sequence[Quarantined]] = ()
+    quiet: ClassVar[bool] = True
+
+
+Decided: TypeAlias = "Decision | Answer"
+"""What a behaviour may decide."""
 
 
 class Woken(msgspec.Struct, frozen=True, gc=False):
@@ -260,8 +285,8 @@ class Behaviour(ABC, Generic[StateT]):
     """What else a claim reads: `restore`, which is yours then, gets it or None after the keys."""
 
     @abstractmethod
-    def handle(self, state: StateT, message: Any, now: float) -> Decision:
-        """Decide about one message.
+    def handle(self, state: StateT, message: Any, now: float) -> Decided:
+        """Decide about one message; an `Answer` will do if nothing is to be written or done.
 
         Args:
             state: The actor's own; change it in place. If this raises, it is thrown away.

@@ -5,7 +5,17 @@ from __future__ import annotations
 import sys
 from typing import Any, cast
 
-from gamegirl.actors import Cancel, Decision, Emit, Perform, Quarantined, Require, WakeWaiters
+from gamegirl.actors import (
+    Answer,
+    Cancel,
+    Decided,
+    Decision,
+    Emit,
+    Perform,
+    Quarantined,
+    Require,
+    WakeWaiters,
+)
 
 LONGEST = sys.float_info.max
 """No time is longer, also if it is a whole number, of which there are larger ones."""
@@ -13,14 +23,14 @@ LONGEST = sys.float_info.max
 _PLAIN = frozenset((Emit, WakeWaiters))
 
 
-def check_decision(decision: object, whose: str = "handle() returned") -> None:
-    """Whether a handler has given one.
+def check_decided(decided: object) -> None:
+    """Whether a handler has decided.
 
     Raises:
         TypeError: It hasn't.
     """
-    if not isinstance(decision, Decision):
-        raise TypeError(f"{whose} {decision!r:.100}, expected a Decision")
+    if not isinstance(decided, (Decision, Answer)):
+        raise TypeError(f"handle() returned {decided!r:.100}, expected a Decision or an Answer")
 
 
 def are_plain(effects: object) -> bool:
@@ -28,7 +38,7 @@ def are_plain(effects: object) -> bool:
     return effects.__class__ is tuple and _PLAIN.issuperset(map(type, cast("Any", effects)))
 
 
-def check_contents(decision: Decision) -> None:
+def check_contents(decision: Decided) -> None:
     """Whether there is in a decision what belongs there; of writes the store says what is wrong.
 
     Raises:

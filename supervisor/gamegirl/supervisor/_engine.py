@@ -22,8 +22,10 @@ from typing import Any, TypeAlias
 import anyio
 
 from gamegirl.actors import (
+    Answer,
     Behaviour,
     Cancel,
+    Decided,
     Decision,
     Effect,
     Emit,
@@ -37,7 +39,7 @@ from gamegirl.actors import (
 from gamegirl.actors._mailbox import Envelope
 from gamegirl.supervisor._cell import Backlog, Cell, PendingCommit, Status, joined
 from gamegirl.supervisor._clock import Clock
-from gamegirl.supervisor._contract import LONGEST, are_plain, check_contents, check_decision
+from gamegirl.supervisor._contract import LONGEST, are_plain, check_contents, check_decided
 from gamegirl.supervisor._events import EventHub
 from gamegirl.supervisor._lifecycle import Lifecycle
 from gamegirl.supervisor._performer import Performer
@@ -212,7 +214,7 @@ class Engine:
             cell.rest()
 
     def decided(
-        self, cell: Cell, message: object, now: float, decision: Decision, times: Times | None
+        self, cell: Cell, message: object, now: float, decision: Decided, times: Times | None
     ) -> Envelope:
         """See to a decision of an idle actor, of which more comes than an answer."""
         sender = cell.behaviour.sender(message)
@@ -245,7 +247,7 @@ class Engine:
         try:
             decision = cell.behaviour.handle(cell.state, envelope.message, envelope.stamp)
             if decision.__class__ is not Decision:
-                check_decision(decision)
+                check_decided(decision)
             times = self.times(cell) if self.roles[cell.key.kind].timed else None
         except BaseException as error:  # noqa: BLE001 - it is reported as a crash
             self.raised(cell, envelope, error)
@@ -260,7 +262,7 @@ class Engine:
             raise error
 
     def _apply(
-        self, cell: Cell, envelope: Envelope, decision: Decision, times: Times | None
+        self, cell: Cell, envelope: Envelope, decision: Decided, times: Times | None
     ) -> None:
         try:
             quiet = decision.quiet and decision.error is None
@@ -305,11 +307,9 @@ class Engine:
             f"wake_at() and due_at() gave {wake!r} and {due!r}, expected epoch seconds or None"
         )
 
-    def apply(
-        self, cell: Cell, envelope: Envelope, decision: Decision, times: Times | None
-    ) -> None:
+    def apply(self, cell: Cell, envelope: Envelope, decision: Decided, times: Times | None) -> None:
         """See to a decision: its writes, its answer, its timers and its effects."""
-        if decision.quarantined:
+        if decision.quarantined and isinstance(decision, Decision):
             decision = put_aside(cell.key, decision, self.clock.now())
         envelope.handled = True
         backlog = cell.backlog
@@ -367,7 +367,7 @@ class Engine:
         if not envelope.counted:
             backlog.count(envelope)
 
-    def _join_commit(self, cell: Cell, decision: Decision, urgent: bool) -> PendingCommit:
+    def _join_commit(self, cell: Cell, decision: Decided, urgent: bool) -> PendingCommit:
         backlog = cell.backlog
         commit = backlog.newest if backlog is not None else None
         if commit is None or commit.sealed or commit.sent is not None or decision.requires:
@@ -437,14 +437,17 @@ class Engine:
         cell.last_used = now
         try:
             decision = behaviour.handle(state, _WOKEN, now)
-            if decision.__class__ is not Decision:
-                check_decision(decision)
+            if decision.__class__ is Answer:
+                quiet = True
+            else:
+                if decision.__class__ is not Decision:
+                    check_decided(decision)
+                quiet = decision.quiet
             wake = behaviour.wake_at(state)
             if (
-                wake is None
+                quiet
+                and wake is None
                 and behaviour.due_at(state) == cell.due
-                and not (decision.writes or decision.effects)
-                and not (decision.requires or decision.quarantined)
                 and decision.reply.__class__ is not Later
             ):
                 cell.wake_at = None

@@ -22,7 +22,7 @@ from gamegirl.actors import (
 )
 from gamegirl.actors._mailbox import Envelope
 from gamegirl.supervisor._cell import Cell, Status
-from gamegirl.supervisor._contract import check_contents, check_decision
+from gamegirl.supervisor._contract import check_contents
 from gamegirl.supervisor._events import (
     ActorCrashed,
     ActorFailed,
@@ -104,7 +104,8 @@ class Lifecycle:
             Exception: What the behaviour raises, or that it made something else than it must.
         """
         decision = restored.decision
-        check_decision(decision, "restore() decided")
+        if not isinstance(decision, Decision):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"restore() decided {decision!r:.100}, expected a Decision")
         if restored.quarantined:
             decision = replace(decision, quarantined=restored.quarantined)
         check_contents(decision)

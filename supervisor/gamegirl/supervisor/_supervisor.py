@@ -16,6 +16,7 @@ from anyio.lowlevel import checkpoint
 
 from gamegirl.actors import (
     ActorRef,
+    Answer,
     Behaviour,
     Decision,
     Fate,
@@ -33,7 +34,7 @@ from gamegirl.codec import check_id
 from gamegirl.supervisor._activator import Activator
 from gamegirl.supervisor._cell import Status
 from gamegirl.supervisor._clock import Clock
-from gamegirl.supervisor._contract import check_decision
+from gamegirl.supervisor._contract import check_decided
 from gamegirl.supervisor._courtesy import Courtesy
 from gamegirl.supervisor._engine import Engine
 from gamegirl.supervisor._events import EventHub, EventStream
@@ -493,9 +494,13 @@ class Supervisor:
             cell.last_used = now
             try:
                 decision = cell.behaviour.handle(cell.state, message, now)
-                if decision.__class__ is not Decision:
-                    check_decision(decision)
                 times = engine.times(cell) if role.timed else None
+                if decision.__class__ is Answer:
+                    reply = decision.reply
+                    if times is None and reply.__class__ is not Later:
+                        return reply
+                elif decision.__class__ is not Decision:
+                    check_decided(decision)
                 reply = decision.reply
                 # Here, since an object may refuse to say whether it is true.
                 if (

@@ -6,7 +6,15 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
-from gamegirl.actors._behaviour import Behaviour, Decision, NeedsMore, Restored, Stored, Woken
+from gamegirl.actors._behaviour import (
+    Behaviour,
+    Decided,
+    Decision,
+    NeedsMore,
+    Restored,
+    Stored,
+    Woken,
+)
 from gamegirl.actors._errors import InvalidInputError, SessionQuarantinedError
 from gamegirl.actors._writes import PatchHash, Write
 from gamegirl.actors.session import _games as games
@@ -92,7 +100,7 @@ class SessionBehaviour(Behaviour[SessionState]):
         """
         return () if state.quarantine else everything(state, self.rules)
 
-    def handle(self, state: SessionState, message: Any, now: float) -> Decision:
+    def handle(self, state: SessionState, message: Any, now: float) -> Decided:
         """Decide about one message; an overdue window is closed before it."""
         if state.quarantine and not isinstance(message, messages.Wipe):
             return Decision(

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gamegirl.actors._behaviour import Decision, Effect, Emit, Quarantined
+from gamegirl.actors._behaviour import Answer, Decided, Decision, Effect, Emit, Quarantined
 from gamegirl.actors._errors import GameActiveError
 from gamegirl.actors._writes import Drop, PatchHash, Require, Value, Write
 from gamegirl.actors.session._data import ClosedTurn
@@ -94,7 +94,7 @@ class Changes(msgspec.Struct, eq=False, gc=False):
         """How much has been gathered, to see whether anything was added."""
         return len(self.writes) + len(self.requires) + len(self.turns) + self.forms
 
-    def decision(self, reply: Any = None, error: GameGirlError | None = None) -> Decision:
+    def decision(self, reply: Any = None, error: GameGirlError | None = None) -> Decided:
         """All of it."""
         writes = self.writes
         if self.turns or self.turns_gone:
@@ -102,6 +102,8 @@ class Changes(msgspec.Struct, eq=False, gc=False):
             writes.append(PatchHash(key, self.turns, tuple(self.turns_gone)))
         if self.forms:
             writes += full_forms(self.state, self.rules, relisted=self.relisted)
+        if not (writes or self.effects or self.requires or self.quarantined) and error is None:
+            return Answer(reply)  # As of all that only read.
         # Tuples: the garbage collector lets go of one that holds nothing that it must walk through.
         return Decision(
             reply, tuple(writes), tuple(self.effects), error, self.requires, self.quarantined
