@@ -43,6 +43,23 @@ class Choking(FaultyStore):
         return await super().claim(claims)
 
 
+class Refusing(FaultyStore):
+    """A store that takes no claim of actors whose ids begin with `bad`, nor what comes with it.
+
+    Attributes:
+        refuses: Whether it does.
+    """
+
+    refuses = True
+
+    async def claim(self, claims: Sequence[Claim]) -> Any:
+        if self.refuses and any(_name(claim).startswith("bad") for claim in claims):
+            self.claims.append(claims)
+            await anyio.lowlevel.checkpoint()
+            raise StoreUnavailableError("it refuses")
+        return await super().claim(claims)
+
+
 async def ask_all(supervisor: Supervisor, names: Sequence[str]) -> list[Any]:
     """What each says or raises, asked together."""
     answers: list[Any] = [None] * len(names)
@@ -91,8 +108,12 @@ async def test_who_comes_later_is_soon_not_claimed_together_with_one_that_the_st
     assert not any({"late", _POISON} <= {*_names(call)} for call in store.claims[before:])
 
 
+def _name(claim: Claim) -> str:
+    return claim.actor.actor_id
+
+
 def _names(claims: Sequence[Claim]) -> list[str]:
-    return [claim.actor.actor_id for claim in claims]
+    return [_name(claim) for claim in claims]
 
 
 async def test_after_an_outage_actors_are_claimed_in_full_batches_again() -> None:
@@ -109,6 +130,93 @@ async def test_after_an_outage_actors_are_claimed_in_full_batches_again() -> Non
             await eventually(lambda: len(store.claims) >= 100)
             before = len(store.claims)
             store.claims_down = False
+    assert len(store.claims) - before < 40
+
+
+async def test_many_that_the_store_chokes_on_keep_a_new_actor_waiting_for_one_call_each_slot() -> (
+    None
+):
+    """However many fail again and again, who is new is claimed as soon as a slot is free."""
+    store = Refusing(MemoryStore())
+    settings = Settings(commit_timeout_seconds=60.0, drain_seconds=0.01)
+    before = 0
+    async with (
+        Supervisor(
+            store, behaviours=[Adder()], settings=settings, randomness=Hasty()
+        ) as supervisor,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(ask_all, supervisor, [f"bad {number}" for number in range(40)])
+        await eventually(lambda: all(len(call) == 1 for call in [(), *store.claims][-40:]))
+        before = len(store.claims)
+        assert await ask_all(supervisor, ["late"]) == [1]
+        tasks.cancel_scope.cancel()
+    at = next(at for at, call in enumerate(store.claims[before:]) if _names(call) == ["late"])
+    assert at <= 4
+
+
+async def test_who_waits_for_a_refused_claim_reads_why_though_others_are_claimed() -> None:
+    """The reason is the actor's own."""
+    store = Refusing(MemoryStore())
+    settings = Settings(commit_timeout_seconds=0.3)
+    refused: list[Any] = []
+    async with Supervisor(
+        store, behaviours=[Adder()], settings=settings, randomness=Hasty()
+    ) as supervisor:
+
+        async def others() -> None:
+            number = 0
+            while not refused:
+                await ask_all(supervisor, [f"{number}"])
+                number += 1
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(others)
+            refused += await ask_all(supervisor, ["bad"])
+    assert isinstance(refused[0], StoreUnavailableError)
+    assert "it refuses" in str(refused[0])
+
+
+async def test_what_the_store_chokes_on_is_tried_more_seldom_though_others_are_claimed() -> None:
+    """Its back-off is by its own failures: a success of others is no reason to try it at once."""
+    store, delays = Refusing(MemoryStore()), list[int]()
+    settings = Settings(commit_timeout_seconds=60.0, drain_seconds=0.01)
+    async with (
+        Supervisor(store, behaviours=[Adder()], settings=settings) as supervisor,
+        anyio.create_task_group() as tasks,
+    ):
+        engine: Any = supervisor
+
+        def delay(failures: int) -> float:
+            delays.append(failures)
+            return 0.0
+
+        engine._engine.retry_delay = delay
+        tasks.start_soon(ask_all, supervisor, ["bad"])
+        number = 0
+        while len(delays) < 5:
+            await ask_all(supervisor, [f"{number}"])
+            number += 1
+        tasks.cancel_scope.cancel()
+    assert delays[:5] == [1, 2, 3, 4, 5]
+
+
+async def test_a_new_actor_that_is_claimed_in_an_outage_of_others_is_no_end_of_it() -> None:
+    """Nor does it hide that it was one: afterwards the others are claimed in full batches."""
+    store = Refusing(MemoryStore())
+    settings = Settings(commit_timeout_seconds=60.0)
+    names, before = [f"bad {number}" for number in range(640)], 0
+    async with (
+        Supervisor(
+            store, behaviours=[Adder()], settings=settings, randomness=Hasty()
+        ) as supervisor,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(ask_all, supervisor, names)
+        await eventually(lambda: len(store.claims) >= 100)
+        assert await ask_all(supervisor, ["new"]) == [1]
+        before = len(store.claims)
+        store.refuses = False
     assert len(store.claims) - before < 40
 
 
@@ -133,6 +241,25 @@ class Late(FaultyStore):
     async def due(self, until: float, since: float = -inf) -> Sequence[Due]:
         self.everything += since == -inf
         return await super().due(until, since)
+
+
+async def test_orphans_that_come_with_one_that_the_store_chokes_on_are_taken_over() -> None:
+    """Nobody waits for them, so each sweep finds them together again."""
+    memory = MemoryStore()
+    actors = [ActorKey("adder", name) for name in (*_ACTORS, "bad")]
+    await memory.open(Process("dead"), 0.2)
+    claims = [Claim(actor, (f"gg:adder:{actor.actor_id}",), "n") for actor in actors]
+    claimed = [one for one in await memory.claim(claims) if isinstance(one, Claimed)]
+    await memory.commit(
+        [
+            Commit(actor, one.owner, 1, "c", due=1.0)
+            for actor, one in zip(actors, claimed, strict=False)
+        ]
+    )
+    store = Refusing(memory.sibling())
+    settings = Settings(drain_seconds=0.01)
+    async with Supervisor(store, behaviours=[Adder()], settings=settings) as supervisor:
+        await eventually(lambda: all(supervisor.peek("adder", name) for name in _ACTORS))
 
 
 async def test_a_claim_that_comes_a_little_too_early_is_tried_again_before_the_next_sweep() -> None:

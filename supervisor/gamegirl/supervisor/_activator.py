@@ -1,17 +1,20 @@
 """Claims and restores actors: all that are wanted, together.
 
 While the actors of one batch are restored, the store is asked for the next one. One actor's claim
-may be what the store chokes on: those whose claims have failed together are claimed in ever smaller
-company, until each that the store can take has been taken.
+may be what the store chokes on: those whose claims have failed are claimed apart from all others
+and in ever smaller company, until each that the store can take has been taken. If it was the store,
+their company grows as fast again.
 """
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any
 
 import anyio
+import msgspec
 from anyio.lowlevel import checkpoint
 from msgspec.structs import replace
 
@@ -39,8 +42,9 @@ _BATCH = 64
 _BATCHES = 4
 """So many batches at most are under way: the store works on some while another is restored."""
 
-_OUTAGE = 2 * _BATCHES
-"""After so many failed calls in a row, for more actors than a batch holds, it was the store."""
+_RETRIES = _BATCHES - 1
+"""So many of them at most are of actors whose claims have failed: such a call waits in its slot
+until it is tried again, and who is new must not wait for that."""
 
 _SLICE_SECONDS = 0.001
 """Restoring yields to the loop this often."""
@@ -48,12 +52,23 @@ _SLICE_SECONDS = 0.001
 _CLAIMABLE = (Status.CLAIMING, Status.RECOVERING, Status.REWRITING)
 
 
+class _Failed(msgspec.Struct):
+    """What became of an actor's claims that failed.
+
+    Attributes:
+        calls: So many in a row.
+        trouble: Why the last one has.
+    """
+
+    calls: int = 0
+    trouble: str = ""
+
+
 class Activator:
     """Gathers actors that want a claim, claims them, and has their behaviours restore them.
 
     Attributes:
         claimed: How many claims were granted.
-        trouble: Why the store did not answer the last ones; empty: it did.
     """
 
     def __init__(
@@ -65,14 +80,17 @@ class Activator:
         self._timers = timers
         self._courtesy = courtesy
         self._wanted: dict[Cell, None] = {}
+        self._retried: dict[Cell, None] = {}  # The same, of which a claim has failed.
         self._underway: set[Cell] = set()
         self._again: dict[Cell, None] = {}
-        self._failed: dict[Cell, int] = {}  # So many calls in a row for those that are wanted.
+        self._failed: dict[Cell, _Failed] = {}
         self._slots = anyio.Semaphore(_BATCHES, fast_acquire=True)
         self._any = anyio.Event()
-        self._failures = 0
+        self._retrying = 0  # So many batches under way are of those whose claims have failed.
+        self._failures = 0  # So many calls in a row.
+        self._through = 0  # So many calls in a row of such actors have not.
+        self._trouble = ""
         self.claimed = 0
-        self.trouble = ""
 
     def request(self, cell: Cell, delay: float = 0.0) -> None:
         """Claim the actor, after a while."""
@@ -88,8 +106,17 @@ class Activator:
         if cell in self._underway:
             self._again[cell] = None  # Two claims of one actor would get in each other's way.
             return
-        self._wanted[cell] = None
+        self._want(cell)
+
+    def _want(self, cell: Cell) -> None:
+        wanted = self._retried if cell in self._failed else self._wanted
+        wanted[cell] = None
         self._any.set()
+
+    def trouble(self, cell: Cell) -> str:
+        """Why the store did not claim the actor, or others, the last time; empty: it did."""
+        failed = self._failed.get(cell)
+        return self._trouble if failed is None else failed.trouble
 
     async def run(self) -> None:
         """Claim until cancelled."""
@@ -100,41 +127,56 @@ class Activator:
                     self._any = anyio.Event()
                     await self._any.wait()
                     await checkpoint()  # Whoever is about to run may still join the batch.
-                tasks.start_soon(self._see_to, batch)
+                retried = batch[0] in self._failed
+                self._retrying += retried
+                tasks.start_soon(self._see_to, batch, retried)
 
     def _take(self) -> list[Cell]:
         batch: list[Cell] = []
-        most = _BATCH
-        while self._wanted:
-            cell = next(iter(self._wanted))
-            if not _claimable(cell):
-                self._failed.pop(cell, None)
-                del self._wanted[cell]
-                continue
-            if self._failed:
-                most = min(most, _company(self._failed.get(cell, 0)))
-            if len(batch) >= most:
-                break
-            del self._wanted[cell]
-            batch.append(cell)
+        if not self._retrying:  # However many are new.
+            batch = self._take_from(self._retried)
+        batch = batch or self._take_from(self._wanted)
+        if not batch and self._retrying < _RETRIES:
+            batch = self._take_from(self._retried)
         self._underway.update(batch)
         return batch
 
-    async def _see_to(self, batch: Sequence[Cell]) -> None:
+    def _take_from(self, wanted: dict[Cell, None]) -> list[Cell]:
+        batch: list[Cell] = []
+        most = _BATCH
+        while wanted:
+            cell = next(iter(wanted))
+            failed = self._failed.get(cell)
+            if not _claimable(cell) or (
+                failed is not None and not self._engine.life.unclaimed(cell)
+            ):
+                self._failed.pop(cell, None)
+                del wanted[cell]
+                continue
+            if failed is not None:
+                most = min(most, _company(failed.calls, self._through))
+            if len(batch) >= most:
+                break
+            del wanted[cell]
+            batch.append(cell)
+        return batch
+
+    async def _see_to(self, batch: Sequence[Cell], retried: bool) -> None:
         try:
-            await self._claim(batch)
+            await self._claim(batch, retried)
         finally:
             self._slots.release()
+            self._retrying -= retried
+            if self._retried:
+                self._any.set()
             self._underway.difference_update(batch)
             if self._again:
                 again = [cell for cell in batch if cell in self._again]
                 for cell in again:
                     del self._again[cell]
-                self._wanted.update(dict.fromkeys(again))
-                if again:
-                    self._any.set()
+                    self._want(cell)
 
-    async def _claim(self, batch: Sequence[Cell]) -> None:
+    async def _claim(self, batch: Sequence[Cell], retried: bool) -> None:
         claims: dict[Cell, Claim] = {}
         rewritten: set[Cell] = set()
         for cell in batch:
@@ -180,26 +222,33 @@ class Activator:
                 await self._read_more(more)
             self._engine.watch.prune()
         except StoreUnavailableError as error:
-            self.trouble = str(error)
+            self._trouble = str(error)
             self._failures += 1
             life = self._engine.life
             left: list[Cell] = []
-            for cell in batch:
+            calls = inf  # Of the one for which the fewest have failed.
+            for cell in claims:
                 if _claimable(cell) and life.unclaimed(cell):
                     left.append(cell)
-                    self._failed[cell] = self._failed.get(cell, 0) + 1
+                    failed = self._failed.setdefault(cell, _Failed())
+                    failed.calls += 1
+                    failed.trouble = self._trouble
+                    calls = min(calls, failed.calls)
                 else:
                     self._failed.pop(cell, None)
-            await anyio.sleep(self._engine.retry_delay(self._failures))
+            if retried:
+                self._through = 0
+            # Also if others' claims go through: these may fail for as long as there are any.
+            failures = max(self._failures, calls) if left else self._failures
+            await anyio.sleep(self._engine.retry_delay(int(failures)))
             self._again.update(dict.fromkeys(left))
         else:
-            self.trouble = ""
-            if self._failed:
-                if self._failures >= _OUTAGE and len(self._failed) > _BATCH:
-                    self._failed.clear()
-                for cell in batch:
-                    self._failed.pop(cell, None)
+            self._trouble = ""
             self._failures = 0
+            if retried:
+                self._through += 1
+                for cell in claims:
+                    self._failed.pop(cell, None)
 
     async def _read_more(self, wishes: Sequence[tuple[Cell, Claimed, NeedsMore]]) -> None:
         with self._courtesy.call():
@@ -293,10 +342,15 @@ def _padded(claim: Claim, claimed: Claimed) -> Claimed:
     return replace(claimed, stored=[*claimed.stored, None])
 
 
-def _company(failures: int) -> int:
-    """So many are claimed together of which one has failed so often in a row."""
+def _company(failures: int, through: int) -> int:
+    """So many are claimed together.
+
+    Args:
+        failures: So many calls for one of them have failed in a row.
+        through: So many calls for others like it have not.
+    """
     # Once more in the same company, since most failures are the network's.
-    return max(1, _BATCH >> 2 * max(0, failures - 1))
+    return min(_BATCH, max(1, _BATCH >> 2 * max(0, failures - 1)) << min(through, _BATCH))
 
 
 def _claimable(cell: Cell) -> bool:

@@ -17,7 +17,7 @@ from gamegirl.supervisor._events import ClockMoved, SweepFailed
 from gamegirl.supervisor._flusher import Flusher
 from gamegirl.supervisor._settings import Settings
 from gamegirl.supervisor._timers import Timers
-from gamegirl.supervisor.stores import ActorKey, Store
+from gamegirl.supervisor.stores import Store
 from gamegirl.supervisor.stores._typed import fence_of
 
 _RENEWALS = 3
@@ -87,20 +87,22 @@ class Keeper:
         """Look for channels that are due and have no live owner, until there is a drain."""
         blind = False
         while self._engine.closing is None:
+            end = inf
             try:
-                await self._sweep()
+                now = self._clock.now()
+                awaited = await self._look(now, now + self._horizon)
+                end = anyio.current_time() + self._period
+                await self._look_again(now, awaited, end)
                 blind = False
             except StoreUnavailableError as error:
                 if not blind:
                     self._engine.hub.publish(SweepFailed(str(error)))
                 blind = True
-                await anyio.sleep(self._period)
+                end = min(end, anyio.current_time() + self._period)
+            await anyio.sleep(max(0.0, end - anyio.current_time()))
 
-    async def _sweep(self) -> None:
-        """Look at all that is due, then for a period at what others should be done with."""
-        now = self._clock.now()
-        awaited: list[tuple[float, float]] = await self._look(now, now + self._horizon)
-        end = anyio.current_time() + self._period
+    async def _look_again(self, now: float, awaited: list[tuple[float, float]], end: float) -> None:
+        """Look in between at what others should be done with, until all is looked at again."""
         while awaited and self._engine.closing is None:
             wait = max(min(awaited)[0] - self._clock.now(), 0.0) + _LOOK_SECONDS
             if anyio.current_time() + wait >= end:
@@ -112,7 +114,6 @@ class Keeper:
             since = min(at for moment, at in (*awaited, (now, before)) if moment <= now)
             found = await self._look(now, now, since - _FRESH_SECONDS)
             awaited = [one for one in awaited if one[0] > now] + found
-        await anyio.sleep(max(0.0, end - anyio.current_time()))
 
     async def _look(
         self, now: float, until: float, since: float = -inf
@@ -129,14 +130,18 @@ class Keeper:
         for position, due in enumerate(found):
             if position % _SLICE == _SLICE - 1:
                 await checkpoint()
-            if self._live_here(due.actor):
+            role = self._engine.roles.get(due.actor.kind)
+            if role is None:
+                continue  # Others have to see to those.
+            cell = role.cells.get(due.actor.actor_id)
+            if cell is not None and cell.status is Status.LIVE:
                 continue  # Its own timer closes its window; thousands do that all the time.
             # Ours, and not here: the answer to our claim was lost. Nobody else may take it over.
             ours = due.owner.endswith(f":{self.process}")
             left = 0.0 if ours else due.lease_seconds
             if due.at > now - _FRESH_SECONDS and left > 0:
                 awaited.append((due.at, due.at))
-            if due.actor.kind in self._engine.roles and left <= self._horizon:
+            if left <= self._horizon:
                 if left <= 0:
                     self._engine.life.adopt(due.actor, now)
                 else:
@@ -145,11 +150,6 @@ class Keeper:
                     self._timers.add(when, self._engine.life.adopt, due.actor)
                     awaited.append((when, due.at))
         return awaited
-
-    def _live_here(self, actor: ActorKey) -> bool:
-        role = self._engine.roles.get(actor.kind)
-        cell = role.cells.get(actor.actor_id) if role is not None else None
-        return cell is not None and cell.status is Status.LIVE
 
     async def tidy(self) -> None:
         """Let go of idle actors and follow the wall clock, until cancelled.

@@ -178,6 +178,8 @@ class Lifecycle:
     def unclaimed(self, cell: Cell) -> bool:
         """A claim could not be made (the store is down): forget actors that nobody waits for.
 
+        One that the due index led to stays: the next sweep would only find it again.
+
         Returns:
             Whether it is still wanted.
         """
@@ -188,7 +190,8 @@ class Lifecycle:
                 backlog.settle(envelope)
         backlog.queue = ()
         backlog.enqueue(left)
-        if backlog.empty and not cell.started:
+        orphan = backlog.swept and self._engine.closing is None
+        if backlog.empty and not (cell.started or orphan):
             self.remove(cell)
             return False
         return True

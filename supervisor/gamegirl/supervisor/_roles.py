@@ -37,13 +37,11 @@ class Role:
 
 
 class Claims(Protocol):
-    """Whoever claims and restores actors.
+    """Whoever claims and restores actors."""
 
-    Attributes:
-        trouble: Why the store did not do it the last time; empty: it did.
-    """
-
-    trouble: str
+    def trouble(self, cell: Cell) -> str:
+        """Why the store did not claim the actor, or others, the last time; empty: it did."""
+        ...
 
     def request(self, cell: Cell, delay: float = 0.0) -> None:
         """Claim the actor, after a while."""

@@ -331,7 +331,7 @@ class Settlement:
             self._refuse_queue(cell)
             return False
         since, left = backlog.claim_since, 0.0
-        if since is not None and not self._engine.claims.trouble:
+        if since is not None and not self._engine.claims.trouble(cell):
             waited = self._engine.clock.monotonic() - since
             left = self._engine.settings.commit_timeout_seconds - waited
         late = since is not None and left <= 0.0
@@ -368,7 +368,7 @@ class Settlement:
         )
         backlog = cell.backlog
         if backlog is not None and backlog.claim_since is not None:
-            trouble = self._engine.claims.trouble
+            trouble = self._engine.claims.trouble(cell)
         else:
             # What the store said last, whoever it was said to; else what it said of this one alone.
             commit = backlog.commit if backlog is not None else None
