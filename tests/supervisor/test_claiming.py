@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from math import inf
 from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import TaskGroup
 from tests.supervisor.hosts import Adder
 
 from gamegirl.actors import StoreUnavailableError
@@ -18,7 +20,7 @@ from gamegirl.testing import FaultyStore, eventually
 
 pytestmark = pytest.mark.anyio
 
-_POISON = "poison"
+_POISON = "bad"
 """The id of the actor whose claim the store can't take."""
 
 
@@ -31,16 +33,6 @@ class Hasty(random.Random):
 
 _ACTORS = [f"{number}" for number in range(63)]
 """As many others as there are in its batch."""
-
-
-class Choking(FaultyStore):
-    """A store that takes no claims that come together with one actor's."""
-
-    async def claim(self, claims: Sequence[Claim]) -> Any:
-        if any(claim.actor.actor_id == _POISON for claim in claims):
-            self.claims.append(claims)
-            raise StoreUnavailableError("it chokes")
-        return await super().claim(claims)
 
 
 class Refusing(FaultyStore):
@@ -76,9 +68,23 @@ async def ask_all(supervisor: Supervisor, names: Sequence[str]) -> list[Any]:
     return answers
 
 
+@asynccontextmanager
+async def retrying(
+    store: FaultyStore, **options: Any
+) -> AsyncGenerator[tuple[Supervisor, TaskGroup]]:
+    """A supervisor that gives nobody up, with tasks for callers who wait until the end."""
+    settings = Settings(commit_timeout_seconds=60.0, drain_seconds=0.01)
+    async with (
+        Supervisor(store, behaviours=[Adder()], settings=settings, **options) as supervisor,
+        anyio.create_task_group() as tasks,
+    ):
+        yield supervisor, tasks
+        tasks.cancel_scope.cancel()
+
+
 async def test_one_claim_that_the_store_chokes_on_keeps_no_other_actor_from_living() -> None:
     """All who were in a batch with it are answered within the commit timeout; it alone isn't."""
-    store = Choking(MemoryStore())
+    store = Refusing(MemoryStore())
     async with Supervisor(store, behaviours=[Adder()]) as supervisor:
         *answers, refused = await ask_all(supervisor, [*_ACTORS, _POISON])
         assert answers == [1] * len(_ACTORS)
@@ -89,21 +95,14 @@ async def test_who_comes_later_is_soon_not_claimed_together_with_one_that_the_st
     None
 ):
     """Once its claims have failed alone, a new actor's claim is answered the first time."""
-    store = Choking(MemoryStore())
-    settings = Settings(commit_timeout_seconds=60.0, drain_seconds=0.01)
+    store = Refusing(MemoryStore())
     before = 0
-    async with (
-        Supervisor(
-            store, behaviours=[Adder()], settings=settings, randomness=Hasty()
-        ) as supervisor,
-        anyio.create_task_group() as tasks,
-    ):
+    async with retrying(store, randomness=Hasty()) as (supervisor, tasks):
         tasks.start_soon(ask_all, supervisor, [_POISON])
         await ask_all(supervisor, _ACTORS)
         await eventually(lambda: [*map(_names, store.claims[-20:])] == [[_POISON]] * 20)
         before = len(store.claims)
         await ask_all(supervisor, ["late"])
-        tasks.cancel_scope.cancel()
     assert ["late"] in [_names(call) for call in store.claims[before:]]
     assert not any({"late", _POISON} <= {*_names(call)} for call in store.claims[before:])
 
@@ -138,19 +137,12 @@ async def test_many_that_the_store_chokes_on_keep_a_new_actor_waiting_for_one_ca
 ):
     """However many fail again and again, who is new is claimed as soon as a slot is free."""
     store = Refusing(MemoryStore())
-    settings = Settings(commit_timeout_seconds=60.0, drain_seconds=0.01)
     before = 0
-    async with (
-        Supervisor(
-            store, behaviours=[Adder()], settings=settings, randomness=Hasty()
-        ) as supervisor,
-        anyio.create_task_group() as tasks,
-    ):
+    async with retrying(store, randomness=Hasty()) as (supervisor, tasks):
         tasks.start_soon(ask_all, supervisor, [f"bad {number}" for number in range(40)])
         await eventually(lambda: all(len(call) == 1 for call in [(), *store.claims][-40:]))
         before = len(store.claims)
         assert await ask_all(supervisor, ["late"]) == [1]
-        tasks.cancel_scope.cancel()
     at = next(at for at, call in enumerate(store.claims[before:]) if _names(call) == ["late"])
     assert at <= 4
 
@@ -180,11 +172,7 @@ async def test_who_waits_for_a_refused_claim_reads_why_though_others_are_claimed
 async def test_what_the_store_chokes_on_is_tried_more_seldom_though_others_are_claimed() -> None:
     """Its back-off is by its own failures: a success of others is no reason to try it at once."""
     store, delays = Refusing(MemoryStore()), list[int]()
-    settings = Settings(commit_timeout_seconds=60.0, drain_seconds=0.01)
-    async with (
-        Supervisor(store, behaviours=[Adder()], settings=settings) as supervisor,
-        anyio.create_task_group() as tasks,
-    ):
+    async with retrying(store) as (supervisor, tasks):
         engine: Any = supervisor
 
         def delay(failures: int) -> float:
@@ -197,7 +185,6 @@ async def test_what_the_store_chokes_on_is_tried_more_seldom_though_others_are_c
         while len(delays) < 5:
             await ask_all(supervisor, [f"{number}"])
             number += 1
-        tasks.cancel_scope.cancel()
     assert delays[:5] == [1, 2, 3, 4, 5]
 
 
