@@ -147,6 +147,23 @@ async def test_many_that_the_store_chokes_on_keep_a_new_actor_waiting_for_one_ca
     assert at <= 4
 
 
+async def test_who_comes_with_one_that_the_store_chokes_on_waits_for_no_others_like_it() -> None:
+    """It is claimed apart before those that fail alone, each of them a call, have their turn."""
+    store = Refusing(MemoryStore())
+    hopeless = [f"bad {number}" for number in range(100)]
+    before = 0
+    async with retrying(store, randomness=Hasty()) as (supervisor, tasks):
+        tasks.start_soon(ask_all, supervisor, hopeless)
+        await eventually(lambda: {*map(len, store.claims[-500:])} == {1})
+        before = len(store.claims)
+        for name in ("late", _POISON):
+            supervisor.actor("adder", name).tell(1)
+        await eventually(lambda: ["late"] in map(_names, store.claims[before:]))
+    calls = [_names(call) for call in store.claims[before:]]
+    assert ["late", _POISON] in calls
+    assert calls.index(["late"]) < len(hopeless) / 2
+
+
 async def test_who_waits_for_a_refused_claim_reads_why_though_others_are_claimed() -> None:
     """The reason is the actor's own."""
     store = Refusing(MemoryStore())

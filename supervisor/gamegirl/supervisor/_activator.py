@@ -46,6 +46,10 @@ _RETRIES = _BATCHES - 1
 """So many of them at most are of actors whose claims have failed: such a call waits in its slot
 until it is tried again, and who is new must not wait for that."""
 
+_APART = 5
+"""Who fails so often is claimed alone the next time (`_company`); who fails then as well is refused
+itself. It waits for those of whom that isn't known: there may be hundreds, each of them a call."""
+
 _SLICE_SECONDS = 0.001
 """Restoring yields to the loop this often."""
 
@@ -81,6 +85,7 @@ class Activator:
         self._courtesy = courtesy
         self._wanted: dict[Cell, None] = {}
         self._retried: dict[Cell, None] = {}  # The same, of which a claim has failed.
+        self._refused: dict[Cell, None] = {}  # The same, alone.
         self._underway: set[Cell] = set()
         self._again: dict[Cell, None] = {}
         self._failed: dict[Cell, _Failed] = {}
@@ -109,8 +114,13 @@ class Activator:
         self._want(cell)
 
     def _want(self, cell: Cell) -> None:
-        wanted = self._retried if cell in self._failed else self._wanted
-        wanted[cell] = None
+        failed = self._failed.get(cell)
+        if failed is None:
+            self._wanted[cell] = None
+        elif failed.calls <= _APART:
+            self._retried[cell] = None
+        else:
+            self._refused[cell] = None
         self._any.set()
 
     def trouble(self, cell: Cell) -> str:
@@ -134,12 +144,15 @@ class Activator:
     def _take(self) -> list[Cell]:
         batch: list[Cell] = []
         if not self._retrying:  # However many are new.
-            batch = self._take_from(self._retried)
+            batch = self._take_again()
         batch = batch or self._take_from(self._wanted)
         if not batch and self._retrying < _RETRIES:
-            batch = self._take_from(self._retried)
+            batch = self._take_again()
         self._underway.update(batch)
         return batch
+
+    def _take_again(self) -> list[Cell]:
+        return self._take_from(self._retried) or self._take_from(self._refused)
 
     def _take_from(self, wanted: dict[Cell, None]) -> list[Cell]:
         batch: list[Cell] = []
@@ -167,7 +180,7 @@ class Activator:
         finally:
             self._slots.release()
             self._retrying -= retried
-            if self._retried:
+            if self._retried or self._refused:
                 self._any.set()
             self._underway.difference_update(batch)
             if self._again:
