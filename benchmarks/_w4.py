@@ -29,6 +29,7 @@ from gamegirl.supervisor import Clock, Supervisor
 
 _PEER = "a task per window"
 _ROUNDING_SECONDS = 1e-6
+_NOTHING = Answer()
 
 
 @attrs.define
@@ -60,7 +61,7 @@ class Bell(Behaviour[BellState]):
         elif state.wake_at is not None:
             self.late.append(monotonic() + self._offset - state.wake_at)
             state.wake_at = None
-        return Answer()
+        return _NOTHING
 
     def wake_at(self, state: BellState) -> float | None:
         return state.wake_at

@@ -147,3 +147,11 @@ async def test_a_restored_state_comes_with_a_decision() -> None:
         with pytest.raises(Exception, match="restore"):
             await supervisor.actor("ringer", "a").ask("read")
         assert "restore() decided Answer" in str(supervisor.crashes()[0].error)
+
+
+def test_an_answer_that_is_given_often_says_the_same_each_time() -> None:
+    """Whoever was given it can't change what the next one gets."""
+    answer, name = Answer(1), "reply"
+    with pytest.raises(AttributeError):
+        setattr(answer, name, 2)
+    assert answer.reply == 1

@@ -103,8 +103,10 @@ class Decision(msgspec.Struct):
         return not (self.writes or self.effects or self.requires or self.quarantined)
 
 
-class Answer(msgspec.Struct, gc=False):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What `Decision(reply)` is, in less than half the time: nothing comes of it but an answer.
+
+    It doesn't change, so one that is given often may be made once.
 
     Attributes:
         reply: What the caller gets, or `Later`.

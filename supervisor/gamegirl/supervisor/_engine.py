@@ -437,21 +437,17 @@ class Engine:
         cell.last_used = now
         try:
             decision = behaviour.handle(state, _WOKEN, now)
-            if decision.__class__ is Answer:
-                quiet = True
-            else:
-                if decision.__class__ is not Decision:
-                    check_decided(decision)
-                quiet = decision.quiet
-            wake = behaviour.wake_at(state)
+            made = decision.__class__
             if (
-                quiet
-                and wake is None
+                (made is Answer or (made is Decision and decision.quiet))
+                and (decision.reply is None or decision.reply.__class__ is not Later)
+                and behaviour.wake_at(state) is None
                 and behaviour.due_at(state) == cell.due
-                and decision.reply.__class__ is not Later
             ):
                 cell.wake_at = None
                 return
+            if made is not Decision:
+                check_decided(decision)
             times = self.times(cell)
         except BaseException as error:  # noqa: BLE001 - it is reported as a crash
             self.raised(cell, Envelope(_WOKEN, now, internal=True), error)
