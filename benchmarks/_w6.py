@@ -29,12 +29,13 @@ from benchmarks._contest import (
 )
 from benchmarks._floor import decoding_floor, floor
 from benchmarks._presses import CHANNELS, channel_name
-from benchmarks._reads import sequential_reads
+from benchmarks._reads import one_reader, sequential_reads
 from benchmarks._servers import script_calls
 from gamegirl.supervisor import Supervisor
 
 _LOOPS = (ASYNCIO, UVLOOP, TRIO)
 _PEER = "3 sequential reads and cattrs"
+_ONE_READER = f"{_PEER}, one session after the other"
 _FLOOR = "floor: our commands alone, answers parsed and dropped"
 _DECODING_FLOOR = "floor: the same, and each JSON form decoded"
 
@@ -84,10 +85,11 @@ W6 = Workload(
     contestants=(
         Contestant("gamegirl", _LOOPS, _gamegirl),
         Contestant(_PEER, _LOOPS, sequential_reads),
+        Contestant(_ONE_READER, _LOOPS, one_reader),
         Contestant(_FLOOR, (OWN,), floor),
         Contestant(_DECODING_FLOOR, (OWN,), decoding_floor),
     ),
-    goals=(Goal(_PEER, 6.0), Goal(_FLOOR), Goal(_DECODING_FLOOR)),
+    goals=(Goal(_PEER, 6.0), Goal(_ONE_READER), Goal(_FLOOR), Goal(_DECODING_FLOOR)),
     round_seconds=0.0,
     laps=2,
     details=("calls_per_restore", "connections"),
