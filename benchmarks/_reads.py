@@ -81,6 +81,7 @@ def _game(
 @asynccontextmanager
 async def one_reader(site: Site) -> AsyncGenerator[Measure, None]:
     """Restores all, one after the other."""
+    await _cold.make(site.redis)
     async with _reads(site, 1) as measure:
         yield measure
 
@@ -101,7 +102,6 @@ async def sequential_reads(site: Site) -> AsyncGenerator[Measure, None]:
 
 @asynccontextmanager
 async def _reads(site: Site, connections: int) -> AsyncGenerator[Measure, None]:
-    await _cold.make(site.redis)
     async with _reader(site, connections) as read:
 
         async def measure() -> Sample:

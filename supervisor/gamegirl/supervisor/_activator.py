@@ -47,8 +47,9 @@ _RETRIES = _BATCHES - 1
 until it is tried again, and who is new must not wait for that."""
 
 _APART = 5
-"""Who fails so often is claimed alone the next time (`_company`); who fails then as well is refused
-itself. It waits for those of whom that isn't known: there may be hundreds, each of them a call."""
+"""After four failures an actor is claimed alone (`_company`). Who has failed more often than this
+is refused itself, and waits for those of whom that isn't known: there may be
+hundreds, each of them a call."""
 
 _SLICE_SECONDS = 0.001
 """Restoring yields to the loop this often."""
@@ -85,7 +86,7 @@ class Activator:
         self._courtesy = courtesy
         self._wanted: dict[Cell, None] = {}
         self._retried: dict[Cell, None] = {}  # The same, of which a claim has failed.
-        self._refused: dict[Cell, None] = {}  # The same, alone.
+        self._refused: dict[Cell, None] = {}  # The same, also alone.
         self._underway: set[Cell] = set()
         self._again: dict[Cell, None] = {}
         self._failed: dict[Cell, _Failed] = {}
